@@ -1,0 +1,1 @@
+"""psm_export: from weights to encoder bundles that the live path runs."""

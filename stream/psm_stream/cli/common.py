@@ -1,0 +1,58 @@
+"""What every command line shares: option errors that name the nearest right one, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from psm_stream.errors import ConfigError, PsmError
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises ConfigError in one line and suggests the nearest option."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        self.add_argument("--debug", action="store_true", help="show a traceback with an error")
+
+    def error(self, message: str) -> NoReturn:  # argparse would print the whole usage and exit
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parse all of argv. Raises ConfigError naming the nearest option for an unknown one."""
+        namespace, unknown = self.parse_known_args(argv)
+        if unknown:
+            raise ConfigError(f"unknown option {unknown[0]!r}{nearest(unknown[0], self.option_names())}")
+        return namespace
+
+    def option_names(self) -> list[str]:
+        """Every long option of this parser."""
+        return [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return '; did you mean X?' for the nearest known word, or '; one of ...' when none is near and few exist."""
+    bare = word.split("=", 1)[0]
+    close = difflib.get_close_matches(bare, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(sorted(known))}" if known and len(known) <= 16 else ""
+
+
+def run(job: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
+    """Run a command. Expected errors become one line on stderr and their exit code; Ctrl-C becomes 130."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return job(arguments)
+    except PsmError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED

@@ -1,0 +1,73 @@
+"""Every error a user can meet, in one tree.
+
+PsmError
+├── ConfigError            an option, key or value is wrong (exit code 2)
+│   └── PortTaken          another program holds the port
+├── SourceError            a camera, stream, file or folder cannot be read
+│   └── SourceLost         it was read and then stalled or vanished; worth a retry
+├── AlignError             the aligner or its model cannot run
+├── BundleError            an encoder bundle is missing, corrupt or foreign
+│   ├── DigestMismatch     a file is not the one that the manifest names
+│   └── ShapeMismatch      the graph's input or output is not what the manifest says
+├── DeviceError            the device or execution provider asked for is not there
+└── SessionError           a session folder cannot be written, opened or replayed
+    └── DiskFull           free space fell under the limit
+
+Each message is one line: what, where, what was expected, what to do.
+"""
+
+from __future__ import annotations
+
+
+class PsmError(Exception):
+    """Base of all expected errors. `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class ConfigError(PsmError):
+    """An option, key or value is wrong."""
+
+    exit_code = 2
+
+
+class PortTaken(ConfigError):
+    """Another program holds the port."""
+
+    exit_code = 1
+
+
+class SourceError(PsmError):
+    """A camera, stream, file or folder cannot be read."""
+
+
+class SourceLost(SourceError):
+    """A source that worked has stalled or vanished; the capture loop retries it."""
+
+
+class AlignError(PsmError):
+    """The aligner or its model file cannot run."""
+
+
+class BundleError(PsmError):
+    """An encoder bundle is missing, corrupt or foreign."""
+
+
+class DigestMismatch(BundleError):
+    """A file in a bundle is not the one that its manifest names."""
+
+
+class ShapeMismatch(BundleError):
+    """The graph's input or output is not what the manifest says."""
+
+
+class DeviceError(PsmError):
+    """The device or execution provider asked for is not there."""
+
+
+class SessionError(PsmError):
+    """A session folder cannot be written, opened or replayed."""
+
+
+class DiskFull(SessionError):
+    """Free space fell under the limit, so recording stopped."""

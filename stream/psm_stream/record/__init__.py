@@ -1,0 +1,1 @@
+"""Recorded sessions: folder, log, crops and video."""

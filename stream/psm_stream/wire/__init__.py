@@ -1,0 +1,1 @@
+"""The wire: messages, the publisher, control and markers."""
