@@ -20,7 +20,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(prog=prog, description=description, allow_abbrev=False)
         self.add_argument("--debug", action="store_true", help="show a traceback with an error")
 
-    def error(self, message: str) -> NoReturn:  # argparse would print the whole usage and exit
+    def error(self, message: str) -> NoReturn:
+        """Raise ConfigError where argparse would print the whole usage and exit."""
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,0 +1,190 @@
+"""Settings: one frozen tree, filled from defaults, a YAML file and dotted flags, in that order.
+
+`load(file, overrides)` is the only way in. Keys are checked, values are never coerced silently, and an unknown key
+is an error that names the nearest right one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from psm_stream.errors import ConfigError
+
+Port = Annotated[int, Field(ge=1, le=65532)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SourceSettings(_Section):
+    """Where frames come from."""
+
+    kind: Literal["camera", "rtsp", "file", "images", "demo"] = "demo"
+    camera: int = Field(default=0, ge=0)
+    """Device number of the camera."""
+    rtsp: str = ""
+    """rtsp:// address, credentials included; they are redacted wherever it is shown."""
+    path: str = ""
+    """Video file or folder of images."""
+    pace: Literal["live", "fast"] = "live"
+    """Files and the demo: `live` keeps their own timing and drops like a camera, `fast` takes every frame."""
+    width: int | None = Field(default=None, gt=0)
+    """px; None leaves the device's default."""
+    height: int | None = Field(default=None, gt=0)
+    """px; None leaves the device's default."""
+    fps: float | None = Field(default=None, gt=0)
+    """Frames a second to ask the camera for, or the rate of an image folder and of the demo (30)."""
+    backend: Literal["auto", "v4l2", "gstreamer", "dshow", "msmf", "avfoundation"] = "auto"
+    """OpenCV's capture backend."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """How RTSP media travels."""
+    stall_s: float = Field(default=2.0, gt=0)
+    """A camera or stream without a frame for so long is lost."""
+    retry_s: float = Field(default=0.25, gt=0)
+    """First wait before a lost source is tried again; doubles up to retry_max_s."""
+    retry_max_s: float = Field(default=1.0, gt=0)
+    """Longest wait between two tries."""
+    seed: int = Field(default=0, ge=0)
+    """Script of the demo."""
+    loop: bool = False
+    """Start a file again at its end."""
+
+
+class AlignerSettings(_Section):
+    """How a face is found and warped."""
+
+    name: Literal["facemesh", "landmarker"] = "facemesh"
+    model: Path | None = None
+    """Face Landmarker .task file; setting it chooses `landmarker`."""
+    size_px: int = Field(default=128, ge=32, le=512)
+    """Side of the crop."""
+    max_faces: int = Field(default=1, ge=1, le=10)
+    min_confidence: float = Field(default=0.5, ge=0, le=1)
+    """Presence score below which a face is not one."""
+
+
+class EncoderSettings(_Section):
+    """Which encoder runs, and where."""
+
+    model: Path | None = None
+    """Bundle folder; None is the general encoder that ships in the package."""
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    threads: int = Field(default=1, ge=1, le=64)
+    """CPU threads inside one inference."""
+
+
+class FacesSettings(_Section):
+    """The ring of recent faces that a person-specific model is trained on."""
+
+    capacity: int = Field(default=500, ge=1, le=100_000)
+    min_confidence: float = Field(default=0.8, ge=0, le=1)
+    min_change: float = Field(default=0.5, ge=0)
+    """Mean absolute difference to the last kept crop, in grey levels of 255, under which a frame is a repeat."""
+
+
+class WireSettings(_Section):
+    """Sockets."""
+
+    bind: str = "127.0.0.1"
+    control_port: Port | Literal["auto"] = 50120
+    """The publisher is at +1, `latest` at +2, markers at +3."""
+    header: Literal["msgpack", "json"] = "msgpack"
+
+
+class RecordSettings(_Section):
+    """Recording."""
+
+    root: Path | None = None
+    """Folder under which sessions are made; None records nothing until `R` asks (then ./sessions)."""
+    video: Literal["off", "h264", "lossless"] = "off"
+    min_free_gb: float = Field(default=1.0, ge=0)
+
+
+class Settings(_Section):
+    """Everything that shapes a run."""
+
+    source: SourceSettings = SourceSettings()
+    aligner: AlignerSettings = AlignerSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    faces: FacesSettings = FacesSettings()
+    wire: WireSettings = WireSettings()
+    record: RecordSettings = RecordSettings()
+    person: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$|^$")
+    adapt: Literal["auto", "manual", "off"] = "off"
+    frames: int | None = Field(default=None, gt=0)
+    """Stop after so many captured frames."""
+    duration_s: float | None = Field(default=None, gt=0)
+    """Stop after so many seconds."""
+
+
+def load(file: Path | None, overrides: Mapping[str, Any]) -> Settings:
+    """Build the settings. overrides: {"source.pace": "fast", ...}; text values are read as YAML scalars.
+
+    Raises ConfigError: the file is missing or not YAML, or a key or value is wrong; it names the nearest right key.
+    """
+    tree = _read_yaml(file) if file is not None else {}
+    for key, value in overrides.items():
+        _set_dotted(tree, key, value)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def keys(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    """Every dotted key that can be set, in order."""
+    found: list[str] = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += keys(inner, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config file {file}: {error.strerror or error}; give an existing YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {file} is not YAML: {' '.join(str(error).split())}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"config file {file} must hold keys such as 'source:', not {type(tree).__name__}")
+    return tree
+
+
+def _set_dotted(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        below = tree.setdefault(parent, {})
+        if not isinstance(below, dict):
+            raise ConfigError(f"config key {parent!r} must be a section, not {below!r}")
+        tree = below
+    tree[leaf] = value
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    parts = [str(part) for part in first["loc"]]
+    known = keys()
+    # pydantic adds the name of the union's branch to the location; keep what is a real key
+    where = next(
+        (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), ".".join(parts)
+    )
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(where, known, n=1, cutoff=0.4)
+        return f"unknown config key {where!r}" + (
+            f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+        )
+    return f"config key {where!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
