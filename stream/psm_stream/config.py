@@ -66,8 +66,8 @@ class AlignerSettings(_Section):
     size_px: int = Field(default=128, ge=32, le=512)
     """Side of the crop."""
     max_faces: int = Field(default=1, ge=1, le=10)
-    min_confidence: float = Field(default=0.5, ge=0, le=1)
-    """Presence score below which a face is not one."""
+    min_confidence: float = Field(default=0.5, ge=0.5, le=1)
+    """Presence score below which a face is not one; the network itself refuses those below 0.5."""
 
 
 class EncoderSettings(_Section):

@@ -1,0 +1,50 @@
+"""Alignment: from a frame to faces in a canonical crop.
+
+An aligner is a callable `Frame -> Faces | NoFace`. It owns the tracks of the faces it follows, starts no thread and
+reads no clock. Adding one is a new file and a line in `ALIGNERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from psm_stream.config import AlignerSettings
+from psm_stream.values import Frame, Sighting
+
+if TYPE_CHECKING:
+    from psm_stream.align.facemesh import FaceMeshAligner
+    from psm_stream.align.landmarker import LandmarkerAligner
+
+
+class Aligner(Protocol):
+    """Finds, follows and warps faces."""
+
+    name: str
+
+    def __call__(self, frame: Frame) -> Sighting:
+        """Align one frame. Frames come in order; the aligner follows faces from one to the next."""
+
+    def close(self) -> None:
+        """Free the models. Idempotent."""
+
+
+def _facemesh(settings: AlignerSettings) -> FaceMeshAligner:
+    from psm_stream.align.facemesh import FaceMeshAligner  # importing mediapipe costs about a second
+
+    return FaceMeshAligner(settings)
+
+
+def _landmarker(settings: AlignerSettings) -> LandmarkerAligner:
+    from psm_stream.align.landmarker import LandmarkerAligner
+
+    return LandmarkerAligner(settings)
+
+
+ALIGNERS: dict[str, Callable[[AlignerSettings], Aligner]] = {"facemesh": _facemesh, "landmarker": _landmarker}
+
+
+def open_aligner(settings: AlignerSettings) -> Aligner:
+    """Open the aligner that the settings name. Raises AlignError: its model is missing or does not load."""
+    name = "landmarker" if settings.model is not None else settings.name
+    return ALIGNERS[name](settings)

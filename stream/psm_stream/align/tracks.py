@@ -1,0 +1,45 @@
+"""Face ids that stay: a face keeps its id while it is followed, and gets it back when it returns nearby."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class FaceIds:
+    """Hands out ids from 0. One person alone in front of the camera is therefore always face 0."""
+
+    last_box: dict[int, tuple[float, float, float]] = field(default_factory=dict)
+    """Per id: the centre x, y and the size of the face when last seen, px."""
+
+    def take(self, box: tuple[float, float, float], in_use: set[int]) -> int:
+        """Return an id for a new face: that of a lost face last seen within one face size, else the lowest free one."""
+        x, y, size = box
+        lost = [
+            (float(np.hypot(x - old_x, y - old_y)), face_id)
+            for face_id, (old_x, old_y, _) in self.last_box.items()
+            if face_id not in in_use
+        ]
+        near = [(distance, face_id) for distance, face_id in lost if distance <= size]
+        if near:
+            return min(near)[1]
+        return next(n for n in range(len(in_use) + 1) if n not in in_use)
+
+    def seen(self, face_id: int, box: tuple[float, float, float]) -> None:
+        """Remember where a face was."""
+        self.last_box[face_id] = box
+
+
+def box_of(landmarks: NDArray[np.float32]) -> tuple[float, float, float]:
+    """Return the centre x, y and the longer side of the box around landmarks [N, 2], px."""
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    centre = (low + high) / 2
+    return float(centre[0]), float(centre[1]), float((high - low).max())
+
+
+def same_place(a: tuple[float, float, float], b: tuple[float, float, float]) -> bool:
+    """Tell whether two boxes are of one face: their centres lie within half the larger size."""
+    return float(np.hypot(a[0] - b[0], a[1] - b[1])) < 0.5 * max(a[2], b[2])
