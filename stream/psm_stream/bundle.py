@@ -1,0 +1,193 @@
+"""Encoder bundles: a folder with `encoder.onnx` and the `manifest.json` that says what it is.
+
+`open_bundle` is the only way in. It checks everything that can be checked without running the model, so that a corrupt
+or foreign bundle is refused at start and not at frame 10,000. Only files that the manifest names are ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from psm_stream.errors import BundleError, DigestMismatch
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+ENCODER = "encoder.onnx"
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ModelId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$")]
+"""A plain name, so that no manifest can point out of its folder."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class InputSpec(_Section):
+    """What the graph takes."""
+
+    name: Literal["crops"] = "crops"
+    size_px: int = Field(ge=8, le=1024)
+    """Side of the square image."""
+    layout: Literal["NHWC"] = "NHWC"
+    dtype: Literal["uint8"] = "uint8"
+    colour: Literal["RGB"] = "RGB"
+    range: tuple[int, int] = (0, 255)
+    normalisation: str = "inside the graph"
+    """How the graph normalises pixels, for people to read."""
+
+
+class OutputSpec(_Section):
+    """What the graph gives."""
+
+    name: Literal["embedding"] = "embedding"
+    dtype: Literal["float32"] = "float32"
+    dimension: int = Field(ge=1, le=65536)
+
+
+class Alignment(_Section):
+    """How a face must be cropped before it goes in."""
+
+    template: str
+    """Name of the canonical crop, `psm_stream.align.template.NAME`."""
+    crop_px: int = Field(ge=8, le=1024)
+    """Side of the aligned crop that the model was made for."""
+    scaling: Literal["area"] = "area"
+    """How the crop is brought to `input.size_px`."""
+
+
+class Parity(_Section):
+    """How far the graph is from the reference that it was made from, over some test crops."""
+
+    reference: str
+    """What it was compared with."""
+    crops: int = Field(ge=0)
+    """How many crops were compared."""
+    max_abs: float = Field(ge=0)
+    mean_abs: float = Field(ge=0)
+    cosine: float = Field(ge=-1, le=1.001)
+    """Smallest cosine similarity over the crops."""
+    tolerance: float = Field(ge=0)
+    """Largest absolute difference in a value that another provider or machine may show."""
+
+
+class Manifest(_Section):
+    """What a bundle says of itself, schema 1."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str = Field(min_length=1)
+    model_id: ModelId
+    """First 12 hex digits of the sha256 over the raw little-endian bytes of the graph's initialisers, by name."""
+    trained: bool
+    note: str
+    """One line for people; an untrained encoder says so here."""
+    architecture: str
+    precision: Literal["fp32", "fp16", "int8"]
+    input: InputSpec
+    output: OutputSpec
+    alignment: Alignment
+    files: dict[FileName, Sha256]
+    parent: ModelId | None = None
+    """model_id that training started from."""
+    person: str | None = None
+    """Whom it was fine-tuned for; None is for anyone."""
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+    """What training did, free in form."""
+    parity: Parity
+    licence: str = Field(min_length=1)
+    created_by: str = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderBundle:
+    """An opened bundle: every file was there and had its digest when `open_bundle` looked."""
+
+    folder: Path
+    manifest: Manifest
+
+    def read(self, name: str) -> bytes:
+        """Read a file that the manifest names, and check its digest again.
+
+        Raises BundleError: the file is missing or cannot be read. Raises DigestMismatch: it is another file.
+        """
+        path = self.folder / name
+        if not path.is_file():
+            raise BundleError(f"encoder bundle {self.folder}: {name} is missing; copy the whole folder again")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"encoder bundle {self.folder}: cannot read {name}: {error.strerror or error}") from None
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.manifest.files[name]:
+            raise DigestMismatch(
+                f"encoder bundle {self.folder}: {name} has sha256 {digest[:12]}..., the manifest names "
+                f"{self.manifest.files[name][:12]}...; the file was changed or cut off, copy the whole folder again"
+            )
+        return content
+
+
+def general_bundle() -> Path:
+    """Folder of the general encoder that ships inside the package."""
+    return Path(__file__).resolve().parent / "bundles" / "general"
+
+
+def open_bundle(folder: Path) -> EncoderBundle:
+    """Open a bundle and check its manifest and the digest of every file that it names.
+
+    Raises BundleError: no folder, no manifest, a manifest that is not one or of a newer schema, a file missing.
+    Raises DigestMismatch: a file is not the one that the manifest names.
+    """
+    bundle = EncoderBundle(folder, _read_manifest(folder))
+    if ENCODER not in bundle.manifest.files:
+        raise BundleError(f"encoder bundle {folder}: {MANIFEST} names no {ENCODER}; make the bundle again")
+    for name in bundle.manifest.files:
+        bundle.read(name)
+    return bundle
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    if not folder.exists():
+        raise BundleError(f"encoder bundle {folder}: no such folder; give a folder with {MANIFEST} and {ENCODER}")
+    if not folder.is_dir():
+        raise BundleError(f"encoder bundle {folder} is a file; give the folder with {MANIFEST} and {ENCODER}")
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"encoder bundle {folder}: no {MANIFEST} in it, so it is not a bundle")
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = json.loads(text)
+    except OSError as error:
+        raise BundleError(f"encoder bundle {folder}: cannot read {MANIFEST}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"encoder bundle {folder}: {MANIFEST} is not JSON: {' '.join(str(error).split())}") from None
+    _check_schema(folder, tree)
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise BundleError(f"encoder bundle {folder}: {MANIFEST}: {_first(error)}") from None
+
+
+def _check_schema(folder: Path, tree: object) -> None:
+    """Say which version a manifest is before saying what is wrong with it."""
+    version = tree.get("schema") if isinstance(tree, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise BundleError(f"encoder bundle {folder}: {MANIFEST} has no 'schema' number, so it is not of this kind")
+    if version > SCHEMA:
+        raise BundleError(
+            f"encoder bundle {folder}: made for manifest schema {version}, this psm-stream reads {SCHEMA}; upgrade it"
+        )
+
+
+def _first(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "top level"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
