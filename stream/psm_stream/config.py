@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from psm_stream.errors import ConfigError
+from psm_stream.sources.redact import redact
 
 Port = Annotated[int, Field(ge=1, le=65532)]
 
@@ -138,13 +139,20 @@ def load(file: Path | None, overrides: Mapping[str, Any]) -> Settings:
         raise ConfigError(_one_line(error)) from None
 
 
-def keys(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+def public(settings: Settings) -> dict[str, Any]:
+    """Return the settings as plain values that may be stored and published: credentials are taken out."""
+    tree = settings.model_dump(mode="json")
+    tree["source"]["rtsp"] = redact(settings.source.rtsp)
+    return tree
+
+
+def dotted_keys(section: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
     """Every dotted key that can be set, in order."""
     found: list[str] = []
     for name, info in section.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found += keys(inner, f"{prefix}{name}.")
+            found += dotted_keys(inner, f"{prefix}{name}.")
         else:
             found.append(prefix + name)
     return found
@@ -177,14 +185,16 @@ def _set_dotted(tree: dict[str, Any], key: str, value: Any) -> None:
 def _one_line(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     parts = [str(part) for part in first["loc"]]
-    known = keys()
+    known = dotted_keys()
     # pydantic adds the name of the union's branch to the location; keep what is a real key
     where = next(
         (".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in known), ".".join(parts)
     )
     if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(where, known, n=1, cutoff=0.4)
+        depth = where.count(".")
+        here = sorted({".".join(key.split(".")[: depth + 1]) for key in known})  # a wrong section is not a wrong leaf
+        close = difflib.get_close_matches(where, here, n=1, cutoff=0.4)
         return f"unknown config key {where!r}" + (
-            f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+            f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(here)}"
         )
     return f"config key {where!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"

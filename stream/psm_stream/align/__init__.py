@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from psm_stream.align.quiet import quiet
 from psm_stream.config import AlignerSettings
 from psm_stream.values import Frame, Sighting
 
@@ -24,6 +25,9 @@ class Aligner(Protocol):
 
     def __call__(self, frame: Frame) -> Sighting:
         """Align one frame. Frames come in order; the aligner follows faces from one to the next."""
+
+    def warm_up(self) -> None:
+        """Run the networks once, so that the first frame is as fast as the next."""
 
     def close(self) -> None:
         """Free the models. Idempotent."""
@@ -45,6 +49,9 @@ ALIGNERS: dict[str, Callable[[AlignerSettings], Aligner]] = {"facemesh": _faceme
 
 
 def open_aligner(settings: AlignerSettings) -> Aligner:
-    """Open the aligner that the settings name. Raises AlignError: its model is missing or does not load."""
+    """Open the aligner that the settings name, and warm it up. Raises AlignError: its model is missing or foreign."""
     name = "landmarker" if settings.model is not None else settings.name
-    return ALIGNERS[name](settings)
+    with quiet():
+        aligner = ALIGNERS[name](settings)
+        aligner.warm_up()
+    return aligner

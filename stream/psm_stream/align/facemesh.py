@@ -15,6 +15,7 @@ from typing import Any
 
 import mediapipe
 import numpy as np
+from mediapipe.framework.formats import rect_pb2
 from mediapipe.python import packet_creator, packet_getter
 from mediapipe.python._framework_bindings import (
     calculator_graph,
@@ -115,6 +116,13 @@ class FaceMeshAligner:
         if not faces:
             return NoFace(frame.stamp, "no face found")
         return Faces(frame.stamp, tuple(sorted(faces, key=lambda face: face.face_id)))
+
+    def warm_up(self) -> None:
+        """Run both networks on an empty picture."""
+        packet = _image_packet(np.zeros((256, 256, 3), dtype=np.uint8))
+        self._detector.run(image=packet)
+        middle = rect_pb2.NormalizedRect(x_center=0.5, y_center=0.5, width=1.0, height=1.0)
+        self._mesh.run(image=packet, roi=packet_creator.create_proto(middle))
 
     def close(self) -> None:
         """Free the graphs."""

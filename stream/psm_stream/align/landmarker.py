@@ -6,7 +6,6 @@ follows the detector's best one, which need not be the largest.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import mediapipe
@@ -20,7 +19,8 @@ from psm_stream.align.steady import Steady
 from psm_stream.align.tracks import FaceIds, box_of
 from psm_stream.config import AlignerSettings
 from psm_stream.errors import AlignError
-from psm_stream.values import NAN, AlignedFace, Faces, Frame, NoFace, Sighting
+from psm_stream.models import FACE_LANDMARKER
+from psm_stream.values import NAN, AlignedFace, Faces, Frame, NoFace, Sighting, Stamp
 
 
 class LandmarkerAligner:
@@ -48,6 +48,10 @@ class LandmarkerAligner:
         if not faces:
             return NoFace(frame.stamp, "no face found")
         return Faces(frame.stamp, tuple(faces[face_id] for face_id in sorted(faces)))
+
+    def warm_up(self) -> None:
+        """Run the detector on an empty picture."""
+        self(Frame(Stamp(-1, 0.0), np.zeros((256, 256, 3), dtype=np.uint8)))
 
     def close(self) -> None:
         """Free the model."""
@@ -82,15 +86,13 @@ class LandmarkerAligner:
 
 
 def _open(settings: AlignerSettings) -> Any:
-    path = settings.model
-    advice = "fetch it with `psm-doctor --fetch-models` and give it as aligner.model"
-    if path is None:
-        raise AlignError(f"the landmarker aligner needs a Face Landmarker .task file; {advice}")
-    if not Path(path).is_file():
+    path = settings.model or FACE_LANDMARKER.path()
+    advice = "fetch it with psm-doctor --fetch-models, or name another with --aligner.model"
+    if not path.is_file():
         raise AlignError(f"Face Landmarker model {path} is not there; {advice}")
     options = vision.FaceLandmarkerOptions(
         # read here: mediapipe's own path handling fails on some Windows paths
-        base_options=tasks.BaseOptions(model_asset_buffer=Path(path).read_bytes()),
+        base_options=tasks.BaseOptions(model_asset_buffer=path.read_bytes()),
         running_mode=vision.RunningMode.VIDEO,
         num_faces=settings.max_faces,
         min_face_presence_confidence=settings.min_confidence,

@@ -55,5 +55,13 @@ def run(job: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) 
             raise
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        return 0  # whoever read our output has had enough
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        kind = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"error: unexpected {kind}; run again with --debug and report what it prints", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -1,0 +1,206 @@
+"""psm-stream: read a face live, publish what it does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from psm_stream import config
+from psm_stream.cli.common import INTERRUPTED, Parser, run
+from psm_stream.config import Settings
+from psm_stream.errors import ConfigError, PsmError
+
+if TYPE_CHECKING:
+    from psm_stream.live import Live
+    from psm_stream.telemetry import Telemetry
+
+TERMINATED = 143
+UNTRAINED = "the encoder is UNTRAINED: its embeddings show that the path works, not what a face does"
+
+# flag: (dotted key, help)
+_SHORT: dict[str, tuple[str, str]] = {
+    "--person": ("person", "name of the person: their newest model runs, if there is one"),
+    "--model": ("encoder.model", "encoder bundle (a folder); default: the general encoder of this package"),
+    "--record": ("record.root", "record under this folder, as <date>/<number>"),
+    "--adapt": ("adapt", "auto, manual or off: fine-tune a model of this person meanwhile (only off in this version)"),
+    "--device": ("encoder.device", "auto, cpu, cuda or tensorrt; anything but auto is taken at its word"),
+    "--pace": ("source.pace", "files: live keeps their timing and drops like a camera, fast takes every frame"),
+    "--frames": ("frames", "stop after so many captured frames"),
+    "--duration": ("duration_s", "stop after so many seconds"),
+    "--bind": ("wire.bind", "address to listen on; default 127.0.0.1: this machine only"),
+    "--control-port": ("wire.control_port", "control port, or auto; the publisher is at +1, latest +2, markers +3"),
+    "--header": ("wire.header", "msgpack or json"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit code."""
+    return run(_stream, argv)
+
+
+def _parser() -> Parser:
+    parser = Parser("psm-stream", "Read a face live and publish what it does over ZeroMQ. Without a source: the demo.")
+    where = parser.add_argument_group("source (one of)")
+    where.add_argument("--camera", metavar="N", help="webcam number")
+    where.add_argument("--rtsp", metavar="URL", help="network camera")
+    where.add_argument("--source", metavar="PATH", help="video file, folder of images, or demo")
+    for flag, (_, text) in _SHORT.items():
+        parser.add_argument(flag, metavar=flag[2:].upper().replace("-", "_"), help=text)
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
+    parser.add_argument("--summary", metavar="FILE", help="write the summary here as JSON at the end")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    dotted = parser.add_argument_group("any setting, by its dotted key (docs/settings.md)")
+    for key in config.dotted_keys():
+        if "." in key:
+            dotted.add_argument(f"--{key}", metavar="VALUE")
+    return parser
+
+
+def _overrides(arguments: Namespace) -> dict[str, Any]:
+    """Dotted keys from the flags that were given."""
+    given = vars(arguments)
+    overrides = {key: given[key] for key in config.dotted_keys() if "." in key and given[key] is not None}
+    for flag, (key, _) in _SHORT.items():
+        value = given[flag[2:].replace("-", "_")]
+        if value is not None:
+            overrides[key] = value
+    return {**overrides, **_source(arguments.camera, arguments.rtsp, arguments.source)}
+
+
+def _source(camera: str | None, rtsp: str | None, source: str | None) -> dict[str, Any]:
+    given = [
+        flag for flag, value in (("--camera", camera), ("--rtsp", rtsp), ("--source", source)) if value is not None
+    ]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other; give one")
+    if camera is not None:
+        return {"source.kind": "camera", "source.camera": camera}
+    if rtsp is not None:
+        return {"source.kind": "rtsp", "source.rtsp": rtsp}
+    if source is None:
+        return {}
+    if source == "demo":
+        return {"source.kind": "demo"}
+    if source.startswith(("rtsp://", "rtsps://")):
+        return {"source.kind": "rtsp", "source.rtsp": source}
+    return {"source.kind": "images" if Path(source).is_dir() else "file", "source.path": source}
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what this version cannot do, rather than pretend."""
+    if settings.adapt != "off":
+        raise ConfigError(f"--adapt {settings.adapt}: this version does not adapt yet; leave it out or use --adapt off")
+
+
+def _stream(argv: Sequence[str]) -> int:
+    arguments = _parser().parse(argv)
+    settings = config.load(Path(arguments.config) if arguments.config else None, _overrides(arguments))
+    _check(settings)
+    summary_path = Path(arguments.summary) if arguments.summary else None
+    if summary_path is not None and not summary_path.absolute().parent.is_dir():
+        raise ConfigError(f"--summary {summary_path}: the folder does not exist; make it first")
+    return _run(settings, arguments.quiet, summary_path)
+
+
+def _run(settings: Settings, quiet: bool, summary_path: Path | None) -> int:
+    from psm_stream.console import Console  # after the arguments are known to be good: these imports cost time
+    from psm_stream.live import Live
+    from psm_stream.startup import open_parts
+
+    with Console(quiet) as console:
+        started = time.monotonic()
+        live = Live(open_parts(settings, time.monotonic), console, time.monotonic)
+        console.say(_introduction(live, time.monotonic() - started))
+        with Signals(live) as signals:
+            stop = live.run()
+    code = signals.code if signals.code is not None else _exit_code(stop.error)
+    complaint = "" if code else _no_face(live.telemetry)
+    code = 1 if complaint else code
+    summary = {**live.summary(), "exit": code, "exit_reason": complaint or stop.reason}
+    if summary_path is not None:
+        _write_summary(summary_path, summary)
+    console.say(_farewell(summary))
+    if stop.error is not None:
+        raise stop.error  # the caller makes it one line, and an exit code
+    if complaint:
+        print(f"error: {complaint}", file=sys.stderr)
+    return code
+
+
+class Signals:
+    """Turns Ctrl-C and SIGTERM into a clean stop; a second one interrupts at once. code: the exit code it means."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._before: dict[int, Any] = {}
+        self.code: int | None = None
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self.code is not None:
+            raise KeyboardInterrupt
+        self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        self._live.interrupted = True  # only a flag: a handler must not take locks
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    return error.exit_code if isinstance(error, PsmError) else 1
+
+
+def _no_face(telemetry: Telemetry) -> str:
+    """What to say when no face was found in the whole run; "" when one was."""
+    if telemetry.processed == 0 or telemetry.no_face < telemetry.processed:
+        return ""
+    return (
+        f"no face in any of the {telemetry.processed} frames; check that one is in the picture, upright, lit from the "
+        "front and at least a tenth of its height"
+    )
+
+
+def _introduction(live: Live, seconds: float) -> str:
+    about = live.parts.describe()
+    model = f"encoder {live.pipeline.encoder.model_id} on {about['providers'][0]} ({about['provider_why']})"
+    untrained = "" if about["trained"] else f"\n{UNTRAINED}"
+    ports = live.parts.sockets.ports
+    return (
+        f"psm-stream {about['version']}: {about['source']}, {model}{untrained}\n"
+        f"ready in {seconds:.1f} s; control on port {ports.control}, embeddings on {ports.publish}, Ctrl-C stops"
+    )
+
+
+def _farewell(summary: dict[str, Any]) -> str:
+    frames, latency = summary["frames"], summary["latency_ms"]["capture_to_publish"]
+    dropped = ", ".join(f"{count} by {cause}" for cause, count in frames["dropped"].items()) or "none"
+    return (
+        f"{frames['captured']} frames captured, {frames['processed']} processed ({frames['no_face']} without a face), "
+        f"dropped: {dropped}; {summary['fps']:.1f} fps over {summary['seconds']:.1f} s; "
+        f"capture to publish p50 {latency['p50']:.1f}, p95 {latency['p95']:.1f}, max {latency['max']:.1f} ms"
+    )
+
+
+def _write_summary(path: Path, summary: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--summary {path}: {error.strerror or error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

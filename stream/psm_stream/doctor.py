@@ -1,0 +1,192 @@
+"""What psm-doctor looks at: versions, models, devices, cameras, ports, and one face run through the main job.
+
+Each check is a function that returns a `Finding`; it never raises for what it is there to find out.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from psm_stream import people
+from psm_stream.config import AlignerSettings, SourceSettings, WireSettings
+from psm_stream.errors import PsmError
+
+PACKAGES = (
+    "psm-stream",
+    "mediapipe",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "opencv-contrib-python",
+    "av",
+    "numpy",
+    "pyzmq",
+    "msgpack",
+    "mcap",
+    "pyarrow",
+    "scikit-image",
+)
+CAMERAS_TRIED = 4
+
+
+class Verdict(Enum):
+    """ok; note: good to know, the main job runs; bad: the main job cannot run."""
+
+    OK = "ok"
+    NOTE = "note"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    subject: str
+    verdict: Verdict
+    text: str
+
+
+def examine(wire: WireSettings) -> Iterator[Finding]:
+    """Yield every finding, the quick ones first."""
+    yield _python()
+    yield from _packages()
+    yield _folders()
+    yield _guarded("ports", lambda: _ports(wire))
+    yield _guarded("general encoder", _general_encoder)
+    yield _providers()
+    yield _guarded("face alignment", _main_job)
+    yield _landmarker()
+    yield _cameras()
+
+
+def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
+    """Run a check of something that the main job needs."""
+    try:
+        return check()
+    except PsmError as error:
+        return Finding(subject, Verdict.BAD, str(error))
+    except Exception as error:
+        return Finding(subject, Verdict.BAD, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _python() -> Finding:
+    fits = (3, 10) <= sys.version_info[:2] <= (3, 12)
+    text = f"{platform.python_version()} on {platform.platform()}"
+    return Finding("python", Verdict.OK if fits else Verdict.BAD, text + ("" if fits else "; 3.10 to 3.12 is needed"))
+
+
+def _packages() -> Iterator[Finding]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    yield Finding("packages", Verdict.OK, ", ".join(f"{name} {version}" for name, version in versions.items()))
+    opencvs = sorted(
+        name
+        for name in ("opencv-python", "opencv-python-headless", "opencv-contrib-python-headless")
+        if importlib.metadata.packages_distributions().get("cv2") and _installed(name)
+    )
+    if opencvs:
+        text = (
+            f"{', '.join(opencvs)} overwrites mediapipe's opencv-contrib-python; uninstall it, then reinstall that one"
+        )
+        yield Finding("opencv", Verdict.NOTE, text)
+    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+        text = "onnxruntime and onnxruntime-gpu overwrite each other; uninstall both, then reinstall one"
+        yield Finding("onnxruntime", Verdict.NOTE, text)
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _folders() -> Finding:
+    return Finding("user folder", Verdict.OK, f"{people.home()} (PSM_HOME overrides)")
+
+
+def _ports(wire: WireSettings) -> Finding:
+    from psm_stream.wire.ports import open_sockets
+
+    with open_sockets(wire) as sockets:
+        ports = sockets.ports
+    return Finding("ports", Verdict.OK, f"{ports.control} to {ports.markers} on {wire.bind} are free")
+
+
+def _general_encoder() -> Finding:
+    from psm_stream.bundle import general_bundle, open_bundle
+    from psm_stream.encoder import open_encoder
+
+    encoder = open_encoder(open_bundle(general_bundle()), "auto", 1)
+    encoder.warm_up()
+    text = f"{encoder.model_id}, {encoder.dimension} dimensions, runs on {encoder.provider} ({encoder.why})"
+    if encoder.trained:
+        return Finding("general encoder", Verdict.OK, text)
+    return Finding("general encoder", Verdict.NOTE, text + "; UNTRAINED: its embeddings mean nothing yet")
+
+
+def _providers() -> Finding:
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    text = f"built with {', '.join(name.removesuffix('ExecutionProvider') for name in available)}"
+    return Finding("onnxruntime", Verdict.OK, text + " (what really runs stands with the encoder)")
+
+
+def _main_job() -> Finding:
+    """Align one frame of the demo."""
+    from psm_stream.align import open_aligner
+    from psm_stream.sources import SOURCES, Picture
+    from psm_stream.values import Faces, Frame, Stamp
+
+    source = SOURCES["demo"](SourceSettings(), lambda: 0.0)
+    source.open()
+    picture = source.read()
+    source.close()
+    aligner = open_aligner(AlignerSettings())
+    assert isinstance(picture, Picture)
+    sighting = aligner(Frame(Stamp(0, 0.0), picture.image))
+    aligner.close()
+    if isinstance(sighting, Faces):
+        confidence = sighting.faces[0].confidence
+        return Finding("face alignment", Verdict.OK, f"finds the demo's face with confidence {confidence:.2f}")
+    return Finding("face alignment", Verdict.BAD, "does not find the demo's face; reinstall mediapipe 0.10.21")
+
+
+def _landmarker() -> Finding:
+    from psm_stream.models import FACE_LANDMARKER, is_intact
+
+    path = FACE_LANDMARKER.path()
+    if is_intact(path, FACE_LANDMARKER):
+        return Finding("face landmarker", Verdict.OK, f"{path}: use it with --aligner.model {path}")
+    return Finding(
+        "face landmarker", Verdict.NOTE, "not there (optional: blendshapes, pose); psm-doctor --fetch-models"
+    )
+
+
+def _cameras() -> Finding:
+    import cv2
+
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    found = []
+    for number in range(CAMERAS_TRIED):
+        camera = cv2.VideoCapture(number)
+        if camera.isOpened():
+            width, height = camera.get(cv2.CAP_PROP_FRAME_WIDTH), camera.get(cv2.CAP_PROP_FRAME_HEIGHT)
+            found.append(f"--camera {number}: {width:.0f}x{height:.0f} by {camera.getBackendName()}")
+        camera.release()
+    cv2.utils.logging.setLogLevel(level)
+    if found:
+        return Finding("cameras", Verdict.OK, "; ".join(found))
+    return Finding(
+        "cameras", Verdict.NOTE, f"none among numbers 0 to {CAMERAS_TRIED - 1}; files, RTSP and the demo work"
+    )

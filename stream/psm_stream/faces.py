@@ -1,0 +1,121 @@
+"""The recent faces: a preallocated ring of aligned crops, and snapshots of it for training."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psm_stream.config import FacesSettings
+from psm_stream.errors import SessionError
+from psm_stream.values import AlignedFace, Image
+
+SPARE = 64
+"""Slots beyond the capacity, so that a snapshot can be copied while new faces come in."""
+
+_FIELDS = {
+    "frame_index": np.int64,
+    "face_id": np.int32,
+    "t_capture": np.float64,
+    "t_source": np.float64,
+    "confidence": np.float32,
+}
+
+
+class RecentFaces:
+    """Keeps the newest `capacity` faces that pass the gate. `offer` is for one thread; `snapshot` may run beside it.
+
+    The gate: confidence at least `min_confidence` (an aligner that gives none passes) and a mean absolute difference of
+    at least `min_change` grey levels to the last face kept, so that a frozen camera does not fill the ring.
+    """
+
+    def __init__(self, settings: FacesSettings, size_px: int) -> None:
+        self._settings = settings
+        slots = settings.capacity + SPARE
+        self._crops = np.zeros((slots, size_px, size_px, 3), dtype=np.uint8)
+        self._columns = {name: np.zeros(slots, dtype=kind) for name, kind in _FIELDS.items()}
+        self._landmarks = np.zeros((slots, 478, 2), dtype=np.float32)
+        self._last_small: NDArray[np.int16] | None = None
+        self.written = 0
+        self.refused = {"confidence": 0, "repeat": 0}
+
+    def __len__(self) -> int:
+        return min(self.written, self._settings.capacity)
+
+    def offer(self, face: AlignedFace) -> bool:
+        """Keep the face if it passes the gate."""
+        if face.confidence < self._settings.min_confidence:
+            self.refused["confidence"] += 1
+            return False
+        small = _small(face.crop)
+        if self._last_small is not None and np.abs(small - self._last_small).mean() < self._settings.min_change:
+            self.refused["repeat"] += 1
+            return False
+        self._last_small = small
+        slot = self.written % len(self._crops)
+        self._crops[slot] = face.crop
+        self._landmarks[slot] = face.landmarks
+        row = (face.frame.index, face.face_id, face.frame.t_capture, face.frame.t_source, face.confidence)
+        for name, value in zip(_FIELDS, row, strict=True):
+            self._columns[name][slot] = value
+        self.written += 1  # last: a snapshot that runs meanwhile sees whole faces only
+        return True
+
+    def copy(self) -> dict[str, NDArray[Any]]:
+        """Return copies in order of age: crops [n, S, S, 3] uint8, landmarks [n, 478, 2] px, and one array per field.
+
+        May run in another thread than `offer`: it copies again in the rare case that the ring passed the spare slots.
+        """
+        while True:
+            written = self.written
+            slots = np.arange(max(0, written - self._settings.capacity), written) % len(self._crops)
+            copies: dict[str, NDArray[Any]] = {name: column[slots] for name, column in self._columns.items()}
+            copies["crops"] = self._crops[slots]
+            copies["landmarks"] = self._landmarks[slots]
+            if self.written - written < SPARE:
+                return copies
+
+    def snapshot(self, path: Path) -> Future[Path]:
+        """Write the ring to an .npz file in a thread of its own. The future gives the path, or raises SessionError."""
+        done: Future[Path] = Future()
+        threading.Thread(target=self._write, args=(path, done), name="snapshot", daemon=True).start()
+        return done
+
+    def _write(self, path: Path, done: Future[Path]) -> None:
+        partial = path.with_name(path.name + ".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                np.savez(file, **self.copy())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)  # whoever waits for the file never sees half of it
+        except OSError as error:
+            done.set_exception(SessionError(f"cannot write the snapshot {path}: {error.strerror or error}"))
+        except BaseException as error:  # handed to whoever waits
+            done.set_exception(error)
+        else:
+            done.set_result(path)
+
+
+def read_snapshot(path: Path) -> dict[str, NDArray[Any]]:
+    """Read a snapshot. Raises SessionError: missing, truncated or not a snapshot. Never unpickles."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            snapshot = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise SessionError(f"{path} is not a readable snapshot: {error}") from None
+    missing = {"crops", "landmarks", *_FIELDS} - snapshot.keys()
+    if missing:
+        raise SessionError(f"{path} is not a snapshot of faces: it lacks {', '.join(sorted(missing))}")
+    return snapshot
+
+
+def _small(crop: Image) -> NDArray[np.int16]:
+    """Every fourth pixel: enough to tell a repeated frame, at a sixteenth of the cost."""
+    return crop[::4, ::4].astype(np.int16)

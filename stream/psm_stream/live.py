@@ -1,0 +1,277 @@
+"""The live loop: inputs in order, the pipeline, and what follows from it on the wire, in the log and in memory.
+
+    capture thread --slot--> align thread --+
+                                            +--> inbox --> main thread: Pipeline.step --> wire, recording, recent faces
+    ingress thread (control, markers) ------+
+
+`Live.run` is the whole flow. Alignment overlaps with encoding at one seam, the align thread, which keeps the order of
+frames; everything that shapes results happens on the main thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from psm_stream.bundle import EncoderBundle
+from psm_stream.capture import Capture
+from psm_stream.console import Console
+from psm_stream.encoder import open_encoder
+from psm_stream.errors import PsmError
+from psm_stream.faces import RecentFaces
+from psm_stream.inbox import Inbox
+from psm_stream.orders import Orders
+from psm_stream.pipeline import Pipeline
+from psm_stream.recording import Recording
+from psm_stream.slot import END, slot_for
+from psm_stream.sources import Clock
+from psm_stream.startup import Parts
+from psm_stream.telemetry import Telemetry
+from psm_stream.values import Embedding, Faces, Frame, Input, Marker, NoFace, Notice, Result, Sighting, SwapEncoder
+from psm_stream.wire.ingress import Ingress, Order
+from psm_stream.wire.messages import LogLine, Message, MessageBuilder
+from psm_stream.wire.publisher import Publisher
+
+STATS_EVERY_S = 1.0
+HEARTBEAT_EVERY_S = 2.0
+PATIENCE_S = 0.1
+"""Longest wait for an input, so that an interrupt is seen at once."""
+FAREWELL_S = 0.1
+"""Sockets close without lingering; so long ZeroMQ has for the last messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One aligned frame on its way to the main thread. align_s: what alignment took."""
+
+    frame: Frame
+    sighting: Sighting
+    align_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The run is over. error: None for a clean end."""
+
+    reason: str
+    error: BaseException | None = None
+
+
+Item: TypeAlias = Seen | Marker | SwapEncoder | Order | Notice | LogLine | Stop
+
+
+class Live:
+    """One run. Build it with opened parts, call `run` once."""
+
+    def __init__(self, parts: Parts, console: Console, clock: Clock) -> None:
+        settings = parts.settings
+        self.parts = parts
+        self.telemetry = Telemetry(clock)
+        self.pipeline = Pipeline(parts.encoder, self.telemetry.stopwatch)
+        self.faces = RecentFaces(settings.faces, settings.aligner.size_px)
+        self.publisher = Publisher(parts.sockets)
+        self.builder = MessageBuilder(parts.session, settings.wire.header, clock)
+        self.stopped: Stop | None = None
+        self.interrupted = False
+        self._clock = clock
+        self._console = console
+        fast = settings.source.pace == "fast"
+        self._inbox: Inbox[Item] = Inbox(room=4 if fast else 1)
+        self._slot = slot_for(parts.source, settings.source.pace)
+        self._capture = Capture(
+            parts.source,
+            self._slot,
+            clock,
+            self._inbox.put,
+            settings.source,
+            max_frames=settings.frames,
+            max_seconds=settings.duration_s,
+        )
+        self._aligning = threading.Thread(target=self._align, name="align", daemon=True)
+        self._ingress = Ingress(parts.sockets, parts.about, self._inbox.put, self.state, clock, self._fail)
+        self.recording = Recording(parts, self.pipeline, self._inbox.put, lossless=fast)
+        self._orders = Orders(self)
+        self._next_stats = self._next_heartbeat = 0.0
+        self._stats: dict[str, Any] = {}
+
+    def run(self) -> Stop:
+        """Run until the source ends, an order or an interrupt stops it, or something fails. Returns why it stopped."""
+        self._start()
+        try:
+            for item in self._inputs():
+                self._take(item)
+        finally:
+            self._close()
+        return self.stopped or Stop("interrupted")
+
+    def stop(self, reason: str, error: BaseException | None = None) -> None:
+        """End the run after the input in hand. The first reason stays."""
+        self.stopped = self.stopped or Stop(reason, error)
+
+    def feed(self, item: Input) -> list[Result]:
+        """Record one input, fold it into the pipeline, and send what follows."""
+        self.recording.input(item)
+        results = self.pipeline.step(item)
+        for result in results:
+            for message in self.builder.build(result):
+                self._send(message)
+            if isinstance(result, Embedding):
+                self.telemetry.published(result.face.frame.t_capture, self._clock())
+            elif isinstance(result, Notice):
+                self._console.tell(result)
+        return results
+
+    def open_aside(self, bundle: EncoderBundle, reason: str) -> None:
+        """Open an encoder in a thread of its own; the next frame takes it, or the refusal is published."""
+
+        def load() -> None:
+            try:
+                encoder = open_encoder(bundle, self.parts.settings.encoder.device, self.parts.settings.encoder.threads)
+                encoder.warm_up()
+                self._inbox.put(SwapEncoder(encoder, reason))
+            except PsmError as error:
+                self._inbox.put(LogLine("error", f"swap refused: {error}", self._clock()))
+            except BaseException as error:
+                self._fail(error)
+
+        threading.Thread(target=load, name="loader", daemon=True).start()
+
+    def state(self) -> dict[str, Any]:
+        """What STATUS answers: the newest statistics. Called from the ingress thread."""
+        return self._stats
+
+    def _start(self) -> None:
+        gc.collect()
+        gc.freeze()  # a full collection over every imported module would stall the loop for tens of ms
+        self._ingress.start()
+        self.telemetry.start()
+        now = self._clock()
+        self._next_stats, self._next_heartbeat = now + STATS_EVERY_S, now
+        self._stats = self.summary()
+        self._announce(Notice("ready", now, self.parts.describe()))
+        if self.parts.settings.record.root is not None:
+            self.recording.start("")
+        self._capture.start()
+        self._aligning.start()
+
+    def _inputs(self) -> Iterator[Item]:
+        """Yield what arrives, in order, and keep the beat meanwhile."""
+        while self.stopped is None and not self.interrupted:
+            now = self._clock()
+            self._beat(now)
+            item = self._inbox.get(min(self._next_stats - now, PATIENCE_S))
+            if item is not None:
+                yield item
+
+    def _take(self, item: Item) -> None:
+        match item:
+            case Seen():
+                self._see(item)
+            case Marker() | SwapEncoder():
+                self.feed(item)
+            case Order():
+                self._orders.obey(item)
+            case Notice():
+                self._announce(item)
+            case LogLine():
+                self._send(self.builder.log(item))
+            case Stop():
+                self.stop(item.reason, item.error)
+
+    def _see(self, seen: Seen) -> None:
+        self.telemetry.count(seen.sighting)
+        self.telemetry.stopwatch.add("align", seen.align_s)
+        self.recording.video(seen.frame)
+        self._send_latest(self.feed(seen.sighting))
+        if isinstance(seen.sighting, Faces):
+            for face in seen.sighting.faces:
+                self.faces.offer(face)
+
+    def _send_latest(self, results: list[Result]) -> None:
+        """One message a frame: the first face's embedding, or that there is none."""
+        first = next(result for result in results if isinstance(result, Embedding | NoFace))
+        self.publisher.send_latest(
+            self.builder.latest(first)
+            if isinstance(first, Embedding)
+            else self.builder.latest_without_face(
+                first, self.pipeline.encoder.dimension, self.pipeline.encoder.model_id, self.pipeline.model_epoch
+            )
+        )
+
+    def _send(self, message: Message) -> None:
+        with self.telemetry.stopwatch.section("publish"):
+            self.publisher.send(message)
+        self.recording.message(message)
+
+    def _announce(self, notice: Notice) -> None:
+        self._send(self.builder.notice(notice))
+        self._console.tell(notice)
+
+    def _beat(self, now: float) -> None:
+        if now >= self._next_heartbeat:
+            self._send(self.builder.heartbeat())
+            self._next_heartbeat += HEARTBEAT_EVERY_S
+        if now >= self._next_stats:
+            self._stats = {**self.summary(), "recent": self.telemetry.recent()}
+            self._send(self.builder.stats(self._stats))
+            self._console.show(self._stats)
+            self._next_stats = max(self._next_stats + STATS_EVERY_S, now)
+
+    def _align(self) -> None:
+        """The align thread: frames from the slot become sightings in the inbox. Its errors reach the main thread."""
+        try:
+            while (frame := self._slot.get()) is not END:
+                assert isinstance(frame, Frame)
+                start = self._clock()
+                sighting = self.parts.aligner(frame)
+                if not self._inbox.put_when_room(Seen(frame, sighting, self._clock() - start)):
+                    return
+            self._inbox.put(Stop("source ended"))
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._inbox.put(Stop("failed", error))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the statistics so far, as published and as written by --summary."""
+        queues = {"slot": self._slot.depth, "inbox": len(self._inbox), "recorder": self.recording.depth}
+        return self.telemetry.summary(
+            {
+                **self.parts.describe(),
+                "published": dict(sorted(self.publisher.published.items())),
+                "adaptations": [],
+                "model_ids": self.pipeline.model_ids,
+                "model_epoch": self.pipeline.model_epoch,
+                "frozen": self._orders.frozen,
+                "recent_faces": len(self.faces),
+                "recording": self.recording.folder,
+                "markers": {"taken": self._ingress.markers_taken, "malformed": self._ingress.markers_malformed},
+                "queues": queues,
+            }
+        )
+
+    def _close(self) -> None:
+        """Let go of everything, in the order in which it feeds each other; nothing here waits long."""
+        self._capture.stop()
+        self._slot.close()
+        self._inbox.close()
+        self._capture.join(0.5)
+        if self._aligning.ident is not None:
+            self._aligning.join(0.5)
+        self.telemetry.count_rest(self._capture.captured)
+        self._send(self.builder.stats(self.summary()))
+        self.recording.stop(self.stopped.reason if self.stopped else "interrupted")
+        if not self.recording.join():
+            self._console.say("the disk is slow: the recording lacks its end, but opens", "yellow")
+        while (item := self._inbox.get(0.0)) is not None:
+            if isinstance(item, Notice | LogLine | Order):
+                self._take(item)
+        self._ingress.stop()
+        self._ingress.join()
+        time.sleep(FAREWELL_S)
+        self.parts.close()

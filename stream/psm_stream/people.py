@@ -1,0 +1,27 @@
+"""People: where each person's own encoders are kept between sessions.
+
+    <home>/people/<name>/<NNN>/     one encoder bundle per accepted model; the highest number is the newest
+
+home is `PSM_HOME`, or the user's data folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def home() -> Path:
+    """Return the folder for the user's models and people."""
+    chosen = os.environ.get("PSM_HOME")
+    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("psm-stream", appauthor=False))
+
+
+def newest_model(person: str) -> Path | None:
+    """Return the bundle folder of a person's newest model, or None when there is none yet."""
+    folder = home() / "people" / person
+    if not folder.is_dir():
+        return None
+    return max((bundle for bundle in folder.iterdir() if (bundle / "manifest.json").is_file()), default=None)

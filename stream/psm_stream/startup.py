@@ -1,0 +1,98 @@
+"""Opening everything that a run needs, the slow parts side by side, and closing it again."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psm_stream
+from psm_stream.align import Aligner, open_aligner
+from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
+from psm_stream.config import Settings
+from psm_stream.encoder import Encoder, open_encoder
+from psm_stream.people import newest_model
+from psm_stream.sources import SOURCES, Clock, Source
+from psm_stream.wire.ingress import About
+from psm_stream.wire.ports import Sockets, open_sockets
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, opened and warm. general: the encoder that REVERT goes back to."""
+
+    settings: Settings
+    session: str
+    about: About
+    sockets: Sockets
+    source: Source
+    aligner: Aligner
+    encoder: Encoder
+    general: EncoderBundle
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values that say what runs: source, model, device."""
+        return {
+            "version": psm_stream.__version__,
+            "session": self.session,
+            "source": self.source.name,
+            "aligner": self.aligner.name,
+            "trained": self.encoder.trained,
+            "device": self.encoder.device,
+            "providers": self.encoder.providers,
+            "provider_why": self.encoder.why,
+        }
+
+    def close(self) -> None:
+        """Free models and ports. The capture thread closes the source."""
+        self.aligner.close()
+        self.sockets.close()
+
+
+def open_parts(settings: Settings, clock: Clock) -> Parts:
+    """Open sockets, encoder and aligner, and run both models once, so that the first frame is as fast as the next.
+
+    Raises PsmError: whichever part cannot be opened, the cheap ones first.
+    """
+    session = uuid.uuid4().hex
+    about = About(session, time.time() - clock(), settings.wire.header)
+    source = SOURCES[settings.source.kind](settings.source, clock)
+    sockets = open_sockets(settings.wire)
+    try:
+        aligner_opens = _aside(lambda: open_aligner(settings.aligner))  # importing mediapipe takes most of a second
+        encoder = open_encoder(_bundle(settings), settings.encoder.device, settings.encoder.threads)
+        encoder.warm_up()
+        aligner = aligner_opens.result()
+    except BaseException:
+        sockets.close()
+        raise
+    return Parts(settings, session, about, sockets, source, aligner, encoder, open_bundle(general_bundle()))
+
+
+def _aside(job: Callable[[], T]) -> Future[T]:
+    """Run a job in a daemon thread, which, unlike an executor's, does not hold up an interrupted start."""
+    done: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(job())
+        except BaseException as error:  # raised again by whoever asks for the result
+            done.set_exception(error)
+
+    threading.Thread(target=work, name="open", daemon=True).start()
+    return done
+
+
+def _bundle(settings: Settings) -> EncoderBundle:
+    """The bundle asked for, else the person's newest, else the general one."""
+    chosen: Path | None = settings.encoder.model
+    if chosen is None and settings.person:
+        chosen = newest_model(settings.person)
+    return open_bundle(chosen or general_bundle())
