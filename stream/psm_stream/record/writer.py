@@ -1,0 +1,403 @@
+"""The recorder: takes what the live loop sees and says, and writes it to a session folder from its own thread.
+
+The live loop never waits for the disk. What it hands over is on disk within half a second; whatever goes wrong ends
+the recording with a `recording.stopped` notice, and the stream goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
+
+from psm_stream.config import RecordSettings
+from psm_stream.errors import DiskFull, SessionError
+from psm_stream.record import session
+from psm_stream.record.backlog import Backlog, Bound
+from psm_stream.record.codec import Record, Start, Swap, VideoFrame
+from psm_stream.record.log import LogWriter
+from psm_stream.record.versions import versions
+from psm_stream.record.video import VideoTrack
+from psm_stream.values import Faces, Frame, Input, Marker, NoFace, Notice, SwapEncoder
+from psm_stream.wire.messages import Message
+
+if TYPE_CHECKING:
+    from psm_stream.encoder import Encoder
+
+FLUSH_S = 0.2
+"""What was handed over is with the operating system after so long, plus the time to write it."""
+
+LIVE_BOUND = Bound(items=8192, size_bytes=64 * 2**20)
+"""Half a minute at 30 fps: a disk may be away for so long before the recording ends."""
+
+FAST_BOUND = Bound(items=256, size_bytes=8 * 2**20)
+"""At the fast pace the live loop waits instead, so a short queue does, and a crash takes less with it."""
+
+DEFAULT_ROOT = Path("sessions")
+
+_VIDEO_END_S = 5.0
+_ENTRY_BYTES = 512
+"""What a queued item costs beyond its arrays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the run looks like at the moment a recording starts.
+
+    run: `session` of the message headers. config: the resolved settings as plain values. source: its name.
+    encoder, model_epoch: what the pipeline uses now. waiting: a swap that was ordered and waits for the next frame.
+    is_live: frames come from a camera or stream, so video keeps capture times. name: what the experiment calls it.
+    """
+
+    run: str
+    config: Mapping[str, Any]
+    source: str
+    encoder: Encoder
+    model_epoch: int = 0
+    waiting: SwapEncoder | None = None
+    is_live: bool = True
+    name: str = ""
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free space of the disk that holds a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def create_file(path: Path) -> BinaryIO:
+    """Open a new file for writing. Raises FileExistsError rather than overwrite."""
+    return path.open("xb")
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Ask for the file to be on the disk itself, so that a power cut does not take it."""
+    os.fsync(file.fileno())
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a recorder touches of the machine; a test hands in its own."""
+
+    clock: Callable[[], float] = time.monotonic
+    unix_clock: Callable[[], float] = time.time
+    free_bytes: Callable[[Path], int] = free_bytes
+    create_file: Callable[[Path], BinaryIO] = create_file
+    sync_file: Callable[[BinaryIO], None] = sync_file
+
+
+_Item: TypeAlias = "tuple[Record | SwapEncoder | Message, float]"
+"""What waits to be written, and its time on the monotonic clock."""
+
+
+class Recorder:
+    """One recording. Make it with `Recorder.start`; every start is a new session folder.
+
+    `input` and `message` are for the main thread, `frame` for the capture thread. None of them waits for the disk,
+    unless wait_when_full. After the end they do nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        info: session.SessionInfo,
+        file: BinaryIO,
+        *,
+        notify: Callable[[Notice], None],
+        outside: Outside,
+        wait_when_full: bool,
+        min_free_bytes: float,
+        bound: Bound,
+        is_live: bool,
+    ) -> None:
+        self.folder = folder
+        self._info = info
+        self._file = file
+        self._notify = notify
+        self._outside = outside
+        self._min_free_bytes = min_free_bytes
+        self._backlog: Backlog[_Item] = Backlog(bound, wait_when_full)
+        self._lock = threading.Lock()
+        self._reason = ""
+        self._is_announced = False
+        self._video_ended = False
+        self._inputs = 0
+        self._messages = 0
+        self._video: VideoTrack | None = None
+        if info.video != "off":
+            self._video = VideoTrack(
+                folder / session.VIDEO,
+                info.video,
+                is_live=is_live,
+                written=self._video_written,
+                trouble=self._video_trouble,
+                done=self._video_done,
+                wait_when_full=wait_when_full,
+            )
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def start(
+        cls,
+        settings: RecordSettings,
+        opening: Opening,
+        notify: Callable[[Notice], None],
+        *,
+        outside: Outside | None = None,
+        wait_when_full: bool = False,
+        bound: Bound | None = None,
+    ) -> Recorder:
+        """Make a session folder and begin to record into it.
+
+        notify is given `recording.started` now, `recording.stopped` exactly once later and `recording.video` when
+        video frames begin to be lost, the latter two from other threads; it must not wait.
+        wait_when_full: `input`, `message` and `frame` wait for room instead of ending the recording (files at the
+        fast pace).
+
+        Raises SessionError: the folder cannot be written; DiskFull: there is too little room to begin.
+        """
+        outside = outside or Outside()
+        root = (settings.root or DEFAULT_ROOT).absolute()
+        min_free_bytes = settings.min_free_gb * 1e9
+        _check_room(root, min_free_bytes, outside)
+        now = session.ClockPair(monotonic=outside.clock(), unix=outside.unix_clock())
+        folder = session.new_session_folder(root, now.unix)
+        info = session.SessionInfo(
+            uuid=session.new_uuid(),
+            run=opening.run,
+            name=opening.name,
+            started=now,
+            source=session.redacted(opening.source),
+            provider=opening.encoder.provider,
+            models=(opening.encoder.model_id,),
+            video=settings.video,
+            config=session.redacted(opening.config),
+            versions=versions(),
+        )
+        try:
+            session.copy_bundle(opening.encoder.bundle.folder, folder, opening.encoder.model_id)
+            session.write_info(folder, info)
+            file = outside.create_file(folder / session.LOG)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SessionError(f"cannot record into {folder}: {session.in_words(error)}") from None
+        recorder = cls(
+            folder,
+            info,
+            file,
+            notify=notify,
+            outside=outside,
+            wait_when_full=wait_when_full,
+            min_free_bytes=min_free_bytes,
+            bound=bound or (FAST_BOUND if wait_when_full else LIVE_BOUND),
+            is_live=opening.is_live,
+        )
+        recorder._put(Start(opening.encoder.model_id, opening.model_epoch), now.monotonic)
+        if opening.waiting is not None:
+            recorder.input(opening.waiting)
+        notify(Notice("recording.started", now.monotonic, {"folder": str(folder), "name": opening.name}))
+        return recorder
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether what is handed over is still kept."""
+        return not self._reason
+
+    def input(self, item: Input) -> None:
+        """Record an input; before the pipeline takes it, so that the log has it before what follows from it."""
+        self._put(item, _time_of(item, self._outside.clock))
+
+    def message(self, message: Message) -> None:
+        """Record a published message."""
+        self._put(message, self._outside.clock())
+
+    def frame(self, frame: Frame) -> None:
+        """Record a captured picture, if video is on."""
+        if self._video is not None and not self._reason:
+            self._video.put(frame)
+
+    def stop(self, reason: str = "asked to stop") -> None:
+        """Ask for the end; what was handed over is still written. Returns at once, `recording.stopped` follows."""
+        with self._lock:
+            if self._reason:
+                return
+            self._reason = reason
+        if self._video is not None:
+            self._video.close()
+        with self._lock:
+            has_more = self._video is not None and not self._video_ended
+        if not has_more:  # else the backlog is closed when the last video frame's place is logged
+            self._backlog.close()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything is written. Returns False when that takes longer: the disk hangs."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def status(self) -> dict[str, Any]:
+        """Return how far the recording is, as plain values."""
+        video = {"video_frames": self._video.frames, "video_dropped": self._video.dropped()} if self._video else {}
+        return {
+            "folder": str(self.folder),
+            "recording": self.is_recording,
+            "inputs": self._inputs,
+            "messages": self._messages,
+            "queued": len(self._backlog),
+            "queued_mb": round(self._backlog.size_bytes / 1e6, 3),
+            **video,
+        }
+
+    def _put(self, item: Record | SwapEncoder | Message, t: float) -> None:
+        if self._reason or self._backlog.put((item, t), _size_of(item)) or self._backlog.closed:
+            return
+        waiting_mb = self._backlog.size_bytes / 1e6
+        self._fail(f"the disk is too slow: {len(self._backlog)} records ({waiting_mb:.0f} MB) wait to be written")
+
+    def _run(self) -> None:
+        try:
+            log = LogWriter(self._file)
+            self._write_until_end(log)
+            log.finish()
+            self._outside.sync_file(self._file)
+            self._finish_info()
+        except OSError as error:
+            self._fail(f"cannot write to {self.folder}: {session.in_words(error)}")
+        finally:
+            self._close_file()
+            self._announce_stop()
+
+    def _write_until_end(self, log: LogWriter) -> None:
+        """Write until nothing more comes, or something other than the disk fails; the log can then be ended whole."""
+        try:
+            self._write_all(log)
+        except OSError:
+            raise
+        except SessionError as error:
+            self._fail(str(error))
+        except Exception as error:  # a defect, too, must reach the people and not die with this thread
+            self._fail(f"the recorder failed: {type(error).__name__}: {' '.join(str(error).split())}")
+
+    def _write_all(self, log: LogWriter) -> None:
+        while True:
+            is_last = self._backlog.closed
+            batch = self._backlog.take(FLUSH_S)
+            for item, t in batch:
+                self._write(log, item, t)
+            if batch:
+                log.flush()
+                self._outside.sync_file(self._file)
+            elif is_last:
+                return
+            self._watch_disk()
+
+    def _write(self, log: LogWriter, item: Record | SwapEncoder | Message, t: float) -> None:
+        log_ns = self._info.started.unix_ns(t)
+        if isinstance(item, Message):
+            log.write_message(item, log_ns)
+            self._messages += 1
+            return
+        if isinstance(item, SwapEncoder):
+            self._keep_model(item.encoder)
+            item = Swap(item.encoder.model_id, item.reason)
+        log.write_record(item, log_ns)
+        if not isinstance(item, Start | VideoFrame):
+            self._inputs += 1
+
+    def _keep_model(self, encoder: Encoder) -> None:
+        """Copy the bundle before the swap is logged, so that a log never names a model that is not there."""
+        try:
+            session.copy_bundle(encoder.bundle.folder, self.folder, encoder.model_id)
+        except OSError as error:
+            raise SessionError(f"cannot keep model {encoder.model_id}: {session.in_words(error)}") from None
+        if encoder.model_id not in self._info.models:
+            self._info = self._info.model_copy(update={"models": (*self._info.models, encoder.model_id)})
+            session.write_info(self.folder, self._info)
+
+    def _watch_disk(self) -> None:
+        if self._reason:
+            return
+        free = self._outside.free_bytes(self.folder)
+        if free < self._min_free_bytes:
+            self._fail(f"the disk is nearly full: {free / 1e9:.2f} GB free, {self._min_free_bytes / 1e9:g} GB are kept")
+
+    def _finish_info(self) -> None:
+        video = self._video
+        if video is not None and not video.join(_VIDEO_END_S):
+            raise OSError(f"the video does not end within {_VIDEO_END_S:g} s")
+        finish = session.Finish(
+            at=session.ClockPair(monotonic=self._outside.clock(), unix=self._outside.unix_clock()),
+            reason=self._reason,
+            inputs=self._inputs,
+            messages=self._messages,
+            video_frames=video.frames if video else 0,
+            video_dropped=video.dropped() if video else {},
+        )
+        session.write_info(self.folder, self._info.model_copy(update={"finished": finish}))
+
+    def _fail(self, reason: str) -> None:
+        """End the recording for a reason that people must hear now."""
+        with self._lock:
+            self._reason = reason  # also when it was ending anyway: what is announced is the failure
+        if self._video is not None:
+            self._video.close()
+        self._backlog.close()
+        self._announce_stop(is_failure=True)
+
+    def _video_done(self) -> None:
+        """The last frame's place is logged, or video has failed and the log goes on without it."""
+        with self._lock:
+            self._video_ended = True
+            is_stopping = bool(self._reason)
+        if is_stopping:
+            self._backlog.close()
+
+    def _announce_stop(self, is_failure: bool = False) -> None:
+        with self._lock:
+            if self._is_announced:
+                return
+            self._is_announced = True
+        status = {"inputs": self._inputs, "messages": self._messages}
+        about = {"folder": str(self.folder), "reason": self._reason, "failed": is_failure, **status}
+        self._notify(Notice("recording.stopped", self._outside.clock(), about))
+
+    def _close_file(self) -> None:
+        try:
+            self._file.close()
+        except OSError as error:
+            self._fail(f"cannot write to {self.folder}: {session.in_words(error)}")
+
+    def _video_written(self, place: VideoFrame) -> None:
+        self._backlog.put((place, self._outside.clock()), _ENTRY_BYTES, force=True)
+
+    def _video_trouble(self, words: str) -> None:
+        self._notify(Notice("recording.video", self._outside.clock(), {"folder": str(self.folder), "reason": words}))
+
+
+def _check_room(root: Path, min_free_bytes: float, outside: Outside) -> None:
+    there = next((folder for folder in (root, *root.parents) if folder.exists()), root)
+    try:
+        free = outside.free_bytes(there)
+    except OSError as error:
+        raise SessionError(f"cannot record under {root}: {session.in_words(error)}") from None
+    if free < min_free_bytes:
+        room = f"{free / 1e9:.2f} GB free, {min_free_bytes / 1e9:g} GB are kept (record.min_free_gb)"
+        raise DiskFull(f"cannot record under {root}: {room}; make room or name another disk")
+
+
+def _time_of(item: Input, clock: Callable[[], float]) -> float:
+    if isinstance(item, Faces | NoFace):
+        return item.frame.t_capture
+    return item.t if isinstance(item, Marker) else clock()
+
+
+def _size_of(item: Record | SwapEncoder | Message) -> int:
+    if isinstance(item, Message):
+        return _ENTRY_BYTES + len(item.header) + len(item.payload)
+    if isinstance(item, Faces):
+        return _ENTRY_BYTES + sum(face.crop.nbytes + face.landmarks.nbytes + _ENTRY_BYTES for face in item.faces)
+    return _ENTRY_BYTES
