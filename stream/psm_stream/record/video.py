@@ -111,6 +111,7 @@ class VideoTrack:
         self._lock = threading.Lock()
         self._has_failed = False
         self._closing = False
+        self._offered = 0
         self.frames = 0
         """Frames in the file."""
         self._thread = threading.Thread(target=self._run, name="video", daemon=True)
@@ -120,10 +121,10 @@ class VideoTrack:
         """Take a frame; without room it is dropped, counted and said."""
         if self._closing:
             return
-        if self._has_failed:
-            self._count("error", 1)
-        elif not self._backlog.put(frame, frame.image.nbytes) and not self._closing:
-            self._drop("overflow", "video frames are being dropped: encoding or the disk is slower than the source")
+        self._offered += 1
+        if self._backlog.put(frame, frame.image.nbytes) or self._has_failed or self._closing:
+            return
+        self._drop("overflow", "video frames are being dropped: encoding or the disk is slower than the source")
 
     def close(self) -> None:
         """Take no more frames; `done` is called when those that wait are written."""
@@ -138,7 +139,10 @@ class VideoTrack:
     def dropped(self) -> dict[str, int]:
         """Return how many frames were lost, by cause: overflow, size (the picture changed its size), error."""
         with self._lock:
-            return dict(self._dropped)
+            lost = dict(self._dropped)
+        if self._has_failed:
+            lost["error"] = self._offered - self.frames - sum(lost.values())
+        return lost
 
     def _run(self) -> None:
         try:
@@ -147,7 +151,6 @@ class VideoTrack:
             self._has_failed = True
             self._trouble(f"video stopped: {type(error).__name__}: {' '.join(str(error).split())}")
             self._backlog.close()
-            self._count("error", len(self._backlog))
         finally:
             self._done()
 
@@ -191,10 +194,8 @@ class VideoTrack:
         self._written(VideoFrame(frame.stamp.index, picture.pts))
 
     def _drop(self, cause: str, words: str) -> None:
-        if self._count(cause, 1) == 1:
-            self._trouble(words)
-
-    def _count(self, cause: str, frames: int) -> int:
         with self._lock:
-            self._dropped[cause] += frames
-            return self._dropped[cause]
+            self._dropped[cause] += 1
+            is_first = self._dropped[cause] == 1
+        if is_first:
+            self._trouble(words)

@@ -1,5 +1,6 @@
 """What the tests of recording share: a recorder over a temporary root, and messages as the publisher sends them."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,16 +24,26 @@ class Desk:
         self.encoder = fake_encoder(root / "bundles", MODEL)
         self.notices: list[Notice] = []
         self.recorders: list[Recorder] = []
+        self._told = threading.Condition()
 
     def start(self, outside: Outside | None = None, wait_when_full=False, bound=None, min_free_gb=0.0, **changes):
         video = changes.pop("video", "off")
         opening = Opening(**{"run": RUN, "config": {"a": 1}, "source": "fake", "encoder": self.encoder, **changes})
         settings = RecordSettings(root=self.root / "sessions", video=video, min_free_gb=min_free_gb)
         recorder = Recorder.start(
-            settings, opening, self.notices.append, outside=outside, wait_when_full=wait_when_full, bound=bound
+            settings, opening, self.notify, outside=outside, wait_when_full=wait_when_full, bound=bound
         )
         self.recorders.append(recorder)
         return recorder
+
+    def notify(self, notice: Notice) -> None:
+        with self._told:
+            self.notices.append(notice)
+            self._told.notify_all()
+
+    def wait_for(self, subject: str) -> None:
+        with self._told:
+            assert self._told.wait_for(lambda: subject in self.subjects(), 60)
 
     def subjects(self) -> list[str]:
         return [notice.subject for notice in self.notices]
