@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from psm_stream.align import template
+
 SLACK = 0.004
 """Share of the crop's side that a steadied crop may lie from the fitted one at most: half a pixel of 128."""
 
@@ -22,7 +24,7 @@ class Steady:
     def __init__(self, size_px: int) -> None:
         self._slack_px = SLACK * size_px
         side = size_px - 1.0
-        self._corners = np.array([(0, 0, 1), (side, 0, 1), (0, side, 1), (side, side, 1)])
+        self._corners = np.array([(0.0, 0.0), (side, 0.0), (0.0, side), (side, side)])
         self._held: NDArray[np.float64] | None = None
 
     def __call__(self, to_crop: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -36,7 +38,8 @@ class Steady:
         return self._held.astype(np.float32)
 
     def _distance_px(self, held: NDArray[np.float64], fitted: NDArray[np.float64]) -> float:
-        linear = fitted[:, :2]
-        source = (self._corners[:, :2] - fitted[:, 2]) @ np.linalg.inv(linear).T
-        moved = source @ held[:, :2].T + held[:, 2] - self._corners[:, :2]
+        (a, b), (c, d) = fitted[:, :2]
+        inverse = np.array([[d, -b], [-c, a]]) / (a * d - b * c)
+        source = template.apply(inverse, self._corners - fitted[:, 2])
+        moved = template.apply(held[:, :2], source) + held[:, 2] - self._corners
         return float(np.hypot(moved[:, 0], moved[:, 1]).max())

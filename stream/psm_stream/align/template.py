@@ -12,6 +12,8 @@ so a smile or an open mouth moves in the crop instead of moving the crop.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +49,7 @@ def fit(landmarks: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
     length = float(np.hypot(*across)) or 1.0
     cos, sin = across / length
     rotation = np.array([[cos, sin], [-sin, cos]])
-    level = points @ rotation.T
+    level = apply(rotation, points)
     target = (_RIGID_SHAPE * EYE_DISTANCE + (0.5, EYE_LINE_Y)) * size_px - 0.5  # pixel centres are whole numbers
     level_0, target_0 = level - level.mean(axis=0), target - target.mean(axis=0)
     scale = float((level_0 * target_0).sum() / max((level_0**2).sum(), 1e-9))
@@ -72,8 +74,19 @@ def warp(image: Image, to_crop: NDArray[np.float32], size_px: int) -> Image:
 
 def to_crop_px(points: NDArray[np.float32], to_crop: NDArray[np.float32]) -> NDArray[np.float32]:
     """Map points [N, 2] from source pixels to crop pixels."""
-    mapped: NDArray[np.float32] = points @ to_crop[:, :2].T + to_crop[:, 2]
+    mapped: NDArray[np.float32] = apply(to_crop[:, :2], points) + to_crop[:, 2]
     return mapped
+
+
+def apply(matrix: NDArray[Any], points: NDArray[Any]) -> NDArray[Any]:
+    """Return matrix [2, 2] times each of points [N, 2].
+
+    Written out, since a product of matrices wakes OpenBLAS's threads, which then spin and cost live runs a whole core.
+    """
+    return np.stack(
+        [points[:, 0] * row[0] + points[:, 1] * row[1] for row in (matrix[0], matrix[1])],
+        axis=1,
+    )
 
 
 def inside(landmarks: NDArray[np.float32], width: int, height: int) -> float:
