@@ -87,6 +87,11 @@ def check_weights(weights: Weights) -> None:
             raise BundleError(f"encoder weights: {key!r} has numbers that are not finite")
 
 
+def pixel_range() -> tuple[float, float]:
+    """Smallest and largest value that a normalised pixel can have, over the three colours."""
+    return float((-PIXEL_MEAN / PIXEL_DEVIATION).min()), float(((255 - PIXEL_MEAN) / PIXEL_DEVIATION).max())
+
+
 def build_model(weights: Weights) -> onnx.ModelProto:
     """Write the encoder as an ONNX model: `crops` uint8 [N, 64, 64, 3] RGB to `embedding` float32 [N, 256] in (-1, 1).
 
@@ -129,7 +134,7 @@ class _Writer:
             self.graph.constant(key, np.ascontiguousarray(tensor))
 
     def normalised(self, crops: str) -> str:
-        """(pixel - mean) / deviation. Whole rows at once: over the last axis of 3, ONNX Runtime takes 20 times longer."""
+        """(pixel - mean) / deviation, by whole rows: ONNX Runtime takes 20 times longer over a last axis of 3."""
         graph = self.graph
         row = [0, SIZE_PX, SIZE_PX * 3]
         x = graph.node("pixels/float", "Cast", [crops], {"to": TensorProto.FLOAT})
