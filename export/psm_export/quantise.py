@@ -14,7 +14,7 @@ CVPR 2018, section 2; here after training, with per-channel weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx
@@ -44,6 +44,7 @@ def quantise(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     Raises KeyError: a range is missing.
     """
     writer = _Writer(model, ranges)
+    writer.quantise([end.name for end in model.graph.input])
     for node in model.graph.node:
         writer.write(node)
     ends = list(model.graph.input), list(model.graph.output)
@@ -73,7 +74,11 @@ class _Writer:
         del copy.input[:]
         copy.input.extend(inputs)
         self.nodes.append(copy)
-        for name in node.output:
+        self.quantise(node.output)
+
+    def quantise(self, names: Iterable[str]) -> None:
+        """Put a pair behind each of these tensors that a layer reads or gives."""
+        for name in names:
             if name in self._scales:
                 self._add_pair(name)
 
