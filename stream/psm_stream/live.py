@@ -100,8 +100,8 @@ class Live:
 
     def run(self) -> Stop:
         """Run until the source ends, an order or an interrupt stops it, or something fails. Returns why it stopped."""
-        self._start()
         try:
+            self._start()
             for item in self._inputs():
                 self._take(item)
         finally:
@@ -152,7 +152,7 @@ class Live:
         now = self._clock()
         self._next_stats, self._next_heartbeat = now + STATS_EVERY_S, now
         self._stats = self.summary()
-        self._announce(Notice("ready", now, self.parts.describe()))
+        self._announce(Notice("ready", now, self.parts.describe() | {"model_id": self.pipeline.encoder.model_id}))
         if self.parts.settings.record.root is not None:
             self.recording.start("")
         self._capture.start()
@@ -242,6 +242,7 @@ class Live:
         queues = {"slot": self._slot.depth, "inbox": len(self._inbox), "recorder": self.recording.depth}
         return self.telemetry.summary(
             {
+                "session": self.parts.session,
                 **self.parts.describe(),
                 "published": dict(sorted(self.publisher.published.items())),
                 "adaptations": [],

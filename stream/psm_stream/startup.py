@@ -41,7 +41,6 @@ class Parts:
         """Plain values that say what runs: source, model, device."""
         return {
             "version": psm_stream.__version__,
-            "session": self.session,
             "source": self.source.name,
             "aligner": self.aligner.name,
             "trained": self.encoder.trained,
