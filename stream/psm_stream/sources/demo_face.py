@@ -79,7 +79,7 @@ def _enlarge(view: View, photo: Image) -> Image:
     scale = view.scale
     place = np.array([[scale, 0.0, -view.x0 * scale], [0.0, scale, -view.y0 * scale]])
     large = cv2.warpAffine(
-        photo, place, (view.width, view.height), flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT
+        photo, place, (view.width, view.height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     # some of the sharpness that a camera would have at this size
     sharp: Image = cv2.addWeighted(large, 1.3, cv2.GaussianBlur(large, (0, 0), scale / 1.5), -0.3, 0.0)

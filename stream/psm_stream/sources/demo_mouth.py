@@ -165,9 +165,9 @@ def _relax(contour: Points, height: float) -> Points:
 
 def _drop(contour: Points, is_lower: bool) -> Points:
     along = contour[:, 0] - _MIDDLE[0]
-    outward = np.clip(np.abs(along) / abs(along).max(), 0.0, 1.0)
-    ends = _CORNER_DROP * outward**2.2
-    down = _CORNER_DROP + (_JAW_DROP - _CORNER_DROP) * (1 - outward**2) ** 0.6 if is_lower else ends - 0.8
+    outward = np.clip(np.abs(along) / np.abs(along).max(), 0.0, 1.0)
+    arch = (1.0 - outward**2) ** 0.6
+    down = _CORNER_DROP + (_JAW_DROP - _CORNER_DROP if is_lower else -_CORNER_DROP - 0.8) * arch
     shift: Points = np.column_stack([-0.13 * along, down]).astype(np.float32)
     return shift
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ NEUTRAL = "neutral"
 ROUND_S = 10.0
 """Every expression occurs at least once in each round of so many seconds, in an order drawn for that round."""
 
+_LABEL = re.compile(rf"(?P<name>{'|'.join((NEUTRAL, *EXPRESSIONS))}) (?P<intensity>0\.\d\d|1\.00)")
 _ROUND = ("blink", "smile", "blink", "brow_raise", "jaw_drop")
 # onset, apex and offset in seconds; each is drawn within a fifth of these
 _TIMES_S = {
@@ -27,7 +29,7 @@ _TIMES_S = {
     "jaw_drop": (0.42, 0.50, 0.45),
 }
 # a blink hardly ever stops half way; the others come in all strengths
-_WEAKEST = {"blink": 0.85, "brow_raise": 0.5, "smile": 0.5, "jaw_drop": 0.5}
+_WEAKEST = {"blink": 0.85, "brow_raise": 0.4, "smile": 0.4, "jaw_drop": 0.4}
 _SHORTEST_PAUSE_S = 0.35
 
 
@@ -71,10 +73,10 @@ class _Event:
 
 def parse_label(label: str) -> Expression:
     """Read a label that the demo gave a frame. Raises ValueError: it is not one of the demo's labels."""
-    name, _, number = label.partition(" ")
-    if name not in (NEUTRAL, *EXPRESSIONS):
+    match = _LABEL.fullmatch(label)
+    if match is None:
         raise ValueError(f"{label!r} is not a label of the demo; expected such as 'smile 0.62' or 'neutral 0.00'")
-    return Expression(name, float(number))
+    return Expression(match["name"], float(match["intensity"]))
 
 
 def expression_at(seed: int, t: float) -> Expression:

@@ -13,9 +13,9 @@ from psm_stream.sources.demo_script import Expression, HeadPose
 from psm_stream.sources.demo_warp import View, coarse_grid, enlarge, make_patch, smooth_step
 from psm_stream.values import Image
 
-_SHOWN_HEIGHT = 200.0  # photograph pixels from the frame's top to its bottom: as near as a webcam sees a face
+_SHOWN_HEIGHT = 208.0  # photograph pixels from the frame's top to its bottom: as near as a webcam sees a face
 _SHOWN_WIDTH = 160.0  # at least
-_MIDDLE_Y = 108.0
+_MIDDLE_Y = 107.0
 _MARGIN_PX = 48  # canvas around the frame, for what moves into it
 _SWAY_STEP_PX = 16
 _NOISE_DEVIATION = 1.8  # of 255
@@ -81,11 +81,8 @@ class _Sway:
 
 
 def _noise_sheet(width: int, height: int, seed: int) -> Image:
-    """Grain of a webcam, [height, width, 3], around _BLACK_LEVEL: mostly brightness, a little colour."""
+    """Grain of a sensor, [height, width, 3], around _BLACK_LEVEL."""
     rng = np.random.default_rng([seed, 2**32])  # an index that no frame reaches
-    brightness = rng.standard_normal((height, width, 1), np.float32)
-    colour = rng.standard_normal((height, width, 3), np.float32)
-    grain = cv2.GaussianBlur(brightness + 0.5 * colour, (0, 0), 0.6)
-    grain *= _NOISE_DEVIATION / grain.std()
-    sheet: Image = np.clip(np.rint(grain + _BLACK_LEVEL), 0, 255).astype(np.uint8)
+    grain = cv2.GaussianBlur(rng.standard_normal((height, width, 3), np.float32), (0, 0), 0.6)
+    sheet: Image = cv2.convertScaleAbs(grain, alpha=_NOISE_DEVIATION / grain[:64].std(), beta=_BLACK_LEVEL)
     return sheet

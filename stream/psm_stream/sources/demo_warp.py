@@ -71,12 +71,12 @@ def make_patch(view: View, left: float, top: float, right: float, bottom: float)
 
 
 def coarse_grid(patch: Patch, step: int) -> tuple[Plane, Plane]:
-    """Where every step-th pixel of the patch lies, [h / step, w / step] each, for `enlarge` to fill in the others."""
+    """Where every step-th pixel of the patch lies, and one more all around, for `enlarge` to fill in the others."""
     height, width = patch.x.shape
     # cv2.resize takes pixel i of a coarse plane as the middle of pixels i * step to i * step + step - 1
     spacing, middle = step / patch.view.scale, (step - 1) / 2 / patch.view.scale
-    x = np.arange(-(-width // step), dtype=np.float32) * spacing + (patch.x[0, 0] + middle)
-    y = np.arange(-(-height // step), dtype=np.float32) * spacing + (patch.y[0, 0] + middle)
+    x = np.arange(-1, -(-width // step) + 1, dtype=np.float32) * spacing + (patch.x[0, 0] + middle)
+    y = np.arange(-1, -(-height // step) + 1, dtype=np.float32) * spacing + (patch.y[0, 0] + middle)
     grid_x, grid_y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
     return grid_x, grid_y
 
@@ -85,8 +85,8 @@ def enlarge(coarse: Plane, patch: Patch, step: int, interpolation: int) -> Plane
     """A plane given on `coarse_grid`, for every pixel of the patch."""
     height, width = patch.x.shape
     size = coarse.shape[1] * step, coarse.shape[0] * step
-    fine: Plane = cv2.resize(coarse, size, interpolation=interpolation)[:height, :width]
-    return fine
+    fine: Plane = cv2.resize(coarse, size, interpolation=interpolation)
+    return fine[step : step + height, step : step + width]
 
 
 def pull(patch: Patch, points: Points, shifts: Points) -> tuple[Plane, Plane]:
