@@ -104,8 +104,9 @@ class Markers:
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = 2.0) -> None:
+        where = discover(address, "MARKER_PORT", timeout_s)
         self._context = zmq.Context()
-        self._socket = connect(self._context, zmq.PUSH, discover(address, "MARKER_PORT", timeout_s))
+        self._socket = connect(self._context, zmq.PUSH, where)
         self._socket.linger = 500
 
     def send(self, label: str, t: float | None = None, **fields: Any) -> None:

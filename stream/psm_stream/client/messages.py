@@ -18,8 +18,27 @@ from .connection import NotAnArray
 SCHEMA = 1
 """The version of the header that this client understands."""
 
-_NEEDED = {"schema": int, "topic": str, "seq": int, "session": str, "dtype": str, "shape": list}
-_FLOATS = ("t_capture", "t_source", "t_publish", "confidence", "cluster_strength", "t_marker", "t_notice", "t_log")
+_FLOAT = (float, int)
+_KEYS: dict[str, type | tuple[type, ...]] = {
+    "schema": int,
+    "topic": str,
+    "seq": int,
+    "session": str,
+    "frame_index": int,
+    "t_capture": _FLOAT,
+    "t_source": _FLOAT,
+    "t_publish": _FLOAT,
+    "face_id": int,
+    "confidence": _FLOAT,
+    "model_id": str,
+    "model_epoch": int,
+    "cluster": int,
+    "cluster_strength": _FLOAT,
+    "cluster_version": int,
+    "dtype": str,
+    "shape": list,
+}
+"""What every header has."""
 _NUMBERS = re.compile(r"[<|][fiu][1248]")
 
 
@@ -55,13 +74,13 @@ def decode_header(data: bytes) -> dict[str, Any]:
         header = json.loads(data) if data.startswith(b"{") else msgpack.unpackb(data)
     except (ValueError, RecursionError, msgpack.UnpackException):
         raise Malformed("the header is neither msgpack nor JSON") from None
-    if not isinstance(header, dict) or any(not isinstance(header.get(key), kind) for key, kind in _NEEDED.items()):
-        raise Malformed("the header lacks a key")
-    if header["schema"] != SCHEMA:
-        raise Malformed(f"the header has schema {header['schema']}, not {SCHEMA}")
-    for key in _FLOATS:
-        if key in header and header[key] is None:
-            header[key] = math.nan
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        raise Malformed(f"the header is not one of schema {SCHEMA}")
+    for key, kind in _KEYS.items():
+        if kind is _FLOAT and header.get(key, 0) is None:
+            header[key] = math.nan  # JSON has no NaN
+        if not isinstance(header.get(key), kind):
+            raise Malformed(f"the header has no proper {key!r}")
     return header
 
 

