@@ -1,4 +1,4 @@
-"""Fakes for tests, of this package and of programs that use it: a clock that is set by hand, a scripted source."""
+"""Fakes for tests, of this package and of programs that use it: a clock set by hand, numbered pictures, a source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 
 from psm_stream.errors import SourceError
 from psm_stream.sources import Picture, Skipped
-from psm_stream.values import Image
+from psm_stream.values import NAN, Image
+
+_BITS = 16
 
 
 class ManualClock:
@@ -26,17 +28,24 @@ class ManualClock:
         self.now += seconds
 
 
-def picture(number: int, t_source: float = float("nan"), t_capture: float = 0.0, label: str = "") -> Picture:
-    """Make a 4x4 picture that carries `number` (0..16777215) in its colour, for `number_of` to read."""
-    image = np.empty((4, 4, 3), np.uint8)
-    image[:] = (number >> 16 & 255, number >> 8 & 255, number & 255)
-    return Picture(image, t_capture, t_source, label)
+def numbered_image(number: int, width: int = 64, height: int = 16) -> Image:
+    """Draw a number (0..65535) as 16 black or white bars, lowest bit left, which survive any video codec.
+
+    width: px, a multiple of 16. Returns [height, width, 3].
+    """
+    bars = np.array([255 * (number >> bit & 1) for bit in range(_BITS)], np.uint8)
+    return np.broadcast_to(bars.repeat(width // _BITS)[None, :, None], (height, width, 3)).copy()
 
 
-def number_of(image: Image) -> int:
-    """Read the number that `picture` wrote."""
-    red, green, blue = (int(value) for value in image[0, 0])
-    return red << 16 | green << 8 | blue
+def number_in(image: Image) -> int:
+    """Read the number that `numbered_image` drew, of any size."""
+    bars = image[:, :, 1].mean(0).reshape(_BITS, -1).mean(1)
+    return sum(1 << bit for bit in range(_BITS) if bars[bit] > 127)
+
+
+def picture(number: int, t_source: float = NAN, t_capture: float = 0.0) -> Picture:
+    """Make a small numbered picture."""
+    return Picture(numbered_image(number), t_capture, t_source)
 
 
 class FakeSource:

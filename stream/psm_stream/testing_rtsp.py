@@ -1,6 +1,7 @@
-"""A small RTSP server for tests: H.264 over TCP or UDP in real time, that can be cut off, frozen and restored.
+"""A small RTSP server for tests and trials: H.264 in real time, and it can be cut off, frozen and restored.
 
-Written against RFC 2326 (RTSP 1.0), RFC 3550 (RTP) and RFC 6184 (H.264 in RTP). Each picture carries its number.
+Each picture carries its number (`psm_stream.testing.number_in`). Source: RFC 2326 (RTSP 1.0), RFC 3550 (RTP) and
+RFC 6184 (H.264 in RTP).
 """
 
 from __future__ import annotations
@@ -10,34 +11,32 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 
 import av
-import numpy as np
 
-WIDTH, HEIGHT, BITS = 320, 240, 16
+from psm_stream.testing import numbered_image
+
+_WIDTH, _HEIGHT = 320, 240
 _MTU = 1400
 _RTP_CLOCK_HZ = 90_000
 
 
-def draw(number: int) -> np.ndarray:
-    """[240, 320, 3] RGB: the number as 16 black or white bars, lowest bit left."""
-    bars = np.array([255 * (number >> bit & 1) for bit in range(BITS)], np.uint8)
-    return np.broadcast_to(bars.repeat(WIDTH // BITS)[None, :, None], (HEIGHT, WIDTH, 3)).copy()
-
-
-def read_number(image: np.ndarray) -> int:
-    bars = image[:, :, 1].mean(0).reshape(BITS, -1).mean(1)
-    return sum(1 << bit for bit in range(BITS) if bars[bit] > 127)
-
-
 class RtspServer:
-    """Serves rtsp://127.0.0.1:<port>/live until closed. `sent`: number of each picture -> when it was sent."""
+    """Serves rtsp://127.0.0.1:<port>/live over TCP or UDP until it is closed.
+
+    login: "user:password" that a client must give, or "". gop: pictures from one key frame to the next; there is one
+    more whenever a client begins, as cameras do it.
+    """
 
     def __init__(self, fps: float = 25.0, login: str = "", gop: int = 50) -> None:
         self.fps, self.login, self.gop = fps, login, gop
         self.sent: dict[int, float] = {}
+        """Number of each picture -> when it was sent, s on `time.monotonic`."""
         self.is_frozen = False
+        """While True, connections are held and nothing is sent."""
         self._listener: socket.socket | None = None
         self._clients: list[_Client] = []
         self._running = True
@@ -48,6 +47,7 @@ class RtspServer:
 
     @property
     def url(self) -> str:
+        """Address of the stream, without the login."""
         return f"rtsp://127.0.0.1:{self.port}/live"
 
     def cut(self) -> None:
@@ -62,12 +62,14 @@ class RtspServer:
             client.close()
 
     def restore(self) -> None:
+        """Take connections again, on the same port."""
         listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
         self.port = listener.getsockname()[1]
         self._listener = listener
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 
     def close(self) -> None:
+        """End for good."""
         self._running = False
         self.cut()
         self._streamer.join(5)
@@ -90,13 +92,14 @@ class RtspServer:
 
     def _stream(self) -> None:
         encoder = av.CodecContext.create("libx264", "w")
-        encoder.width, encoder.height, encoder.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        encoder.time_base = Fraction(1, int(self.fps))
+        encoder.width, encoder.height, encoder.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
         encoder.framerate, encoder.gop_size = int(self.fps), self.gop
         encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}
         encoder.thread_count = 1
         due, number = time.monotonic(), 0
         while self._running:
-            frame = av.VideoFrame.from_ndarray(draw(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(numbered_image(number, _WIDTH, _HEIGHT), format="rgb24")
             frame.pts = number
             if any(client.starts() for client in self._clients):
                 frame.pict_type = av.video.frame.PictureType.I  # as cameras do
@@ -131,15 +134,14 @@ class _Client:
         return is_first
 
     def serve(self) -> None:
-        with suppress(OSError, ValueError):
-            while line := self._input.readline():
-                if line[:1] == b"$":  # a receiver report between requests: channel, length, report
-                    line += self._input.read(max(0, 4 - len(line)))
-                    self._input.read(struct.unpack(">H", line[2:4])[0] - max(0, len(line) - 4))
-                    continue
-                method, url, _ = line.decode().split(" ", 2)
-                headers = dict(self._read_headers())
-                self._answer(method, url, headers)
+        with suppress(OSError, ValueError, struct.error), self._connection, self._input:
+            while first := self._input.peek(1)[:1]:
+                if first == b"$":  # a receiver report between requests
+                    _, _, length = struct.unpack(">BBH", self._input.read(4))
+                    self._input.read(length)
+                else:
+                    method, url, _ = self._input.readline().decode().split(" ", 2)
+                    self._answer(method, url, dict(self._read_headers()))
 
     def send(self, units: list[bytes], timestamp: int) -> None:
         for index, unit in enumerate(units):
@@ -151,12 +153,11 @@ class _Client:
     def close(self) -> None:
         self.is_playing = False
         with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-        self._connection.close()
+            self._connection.shutdown(socket.SHUT_RDWR)  # wakes `serve`, which closes it
         if self._udp is not None:
             self._udp.close()
 
-    def _read_headers(self):
+    def _read_headers(self) -> Iterator[tuple[str, str]]:
         while (line := self._input.readline().decode().strip()) != "":
             key, _, value = line.partition(":")
             yield key.lower(), value.strip()
@@ -214,7 +215,7 @@ def _nal_units(stream: bytes) -> list[bytes]:
     return [unit.rstrip(b"\0") for unit in stream.split(b"\0\0\1") if unit.rstrip(b"\0")]
 
 
-def _fragments(unit: bytes):
+def _fragments(unit: bytes) -> Iterator[bytes]:
     """Payloads of one NAL unit: itself, or FU-A fragments (RFC 6184, 5.8)."""
     if len(unit) <= _MTU:
         yield unit
