@@ -190,4 +190,4 @@ def _check_schema(folder: Path, tree: object) -> None:
 def _first(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in problem["loc"]) or "top level"
-    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return " ".join(f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}".split())  # keys may hold line ends

@@ -1,0 +1,237 @@
+"""The encoder: the same crop gives the same bytes, and a graph that is not what its manifest says never starts."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from psm_export.graph import Graph
+from psm_export.write import Description, write_bundle
+from psm_stream.bundle import EncoderBundle, Parity, general_bundle, open_bundle
+from psm_stream.encoder import Encoder, open_encoder
+from psm_stream.errors import BundleError, DigestMismatch, ShapeMismatch
+
+Change = Callable[[onnx.ModelProto], object]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return open_encoder(open_bundle(general_bundle()), "cpu")
+
+
+@pytest.fixture
+def crop(rng: np.random.Generator) -> np.ndarray:
+    coarse = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (128, 128), interpolation=cv2.INTER_CUBIC)
+
+
+def mean_colour(factor: float = 1.0) -> onnx.ModelProto:
+    """crops [N, 16, 16, 3] -> mean colour times a factor [N, 3]."""
+    graph = Graph()
+    x = graph.node("float", "Cast", ["crops"], {"to": TensorProto.FLOAT})
+    x = graph.node("mean", "ReduceMean", [x, graph.integers("axes", [1, 2])], {"keepdims": 0})
+    graph.node("embedding", "Mul", [x, graph.constant("factor", np.array([factor], np.float32))])
+    return graph.model("mean-colour", 16, "embedding", 3)
+
+
+def bundle_of(folder: Path, change: Change = lambda _: None, factor: float = 1.0) -> EncoderBundle:
+    """A tiny bundle whose manifest is right for `mean_colour`, and whose graph is then changed behind its back."""
+    exact = Parity(reference="itself", crops=1, max_abs=0.0, mean_abs=0.0, cosine=1.0, tolerance=1e-4)
+    about = Description("mean", "a test", "mean", "none", "fp32", True, "MIT", "a test", {})
+    model = mean_colour(factor)
+    write_bundle(folder, model, about, exact)
+    change(model)
+    content = model.SerializeToString()
+    old, new = (hashlib.sha256(c).hexdigest() for c in ((folder / "encoder.onnx").read_bytes(), content))
+    (folder / "encoder.onnx").write_bytes(content)
+    manifest = (folder / "manifest.json").read_text(encoding="utf-8")
+    (folder / "manifest.json").write_text(manifest.replace(old, new), encoding="utf-8")
+    return open_bundle(folder)
+
+
+def test_a_crop_becomes_a_vector(encoder: Encoder, crop: np.ndarray) -> None:
+    vector = encoder.encode(crop)
+    assert vector.shape == (encoder.dimension,) == (256,)
+    assert vector.dtype == np.float32
+    assert not vector.flags.writeable
+    assert 0 < np.abs(vector).max() < 1
+    assert np.abs(encoder.encode(255 - crop) - vector).max() > 1e-3
+
+
+def test_it_says_what_it_is(encoder: Encoder) -> None:
+    assert encoder.model_id == open_bundle(general_bundle()).manifest.model_id
+    assert not encoder.trained
+    assert (encoder.device, encoder.why) == ("cpu", "asked for")
+    assert encoder.providers == ("CPUExecutionProvider",)
+    assert encoder.provider == "CPUExecutionProvider"
+
+
+def test_the_crop_is_scaled_by_area(encoder: Encoder, crop: np.ndarray) -> None:
+    by_hand = (crop.reshape(64, 2, 64, 2, 3).astype(np.int64).sum(axis=(1, 3)) + 2) // 4
+    assert encoder.encode(crop).tobytes() == encoder.encode(by_hand.astype(np.uint8)).tobytes()
+
+
+def test_a_crop_that_is_a_view_gives_the_same_bytes(encoder: Encoder, crop: np.ndarray) -> None:
+    wide = np.zeros((128, 300, 3), np.uint8)
+    wide[:, 20:148] = crop
+    assert encoder.encode(wide[:, 20:148]).tobytes() == encoder.encode(crop).tobytes()
+    small = np.ascontiguousarray(crop[:64, :64])
+    assert encoder.encode(crop[:64, :64]).tobytes() == encoder.encode(small).tobytes()
+
+
+def test_a_vector_stays_when_the_next_face_comes(encoder: Encoder, crop: np.ndarray) -> None:
+    first = encoder.encode(crop)
+    before = first.tobytes()
+    encoder.encode(255 - crop)
+    assert first.tobytes() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sessions_and_threads_give_the_same_bytes(encoder: Encoder, crop: np.ndarray, threads: int) -> None:
+    other = open_encoder(open_bundle(general_bundle()), "cpu", threads)
+    assert other.encode(crop).tobytes() == encoder.encode(crop).tobytes()
+
+
+def test_processes_give_the_same_bytes(encoder: Encoder, crop: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "crop.npy", crop)
+    program = (
+        "import sys, numpy as np\n"
+        "from psm_stream.bundle import general_bundle, open_bundle\n"
+        "from psm_stream.encoder import open_encoder\n"
+        "crop = np.load(sys.argv[1])\n"
+        "print(open_encoder(open_bundle(general_bundle()), 'cpu').encode(crop).tobytes().hex())\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "crop.npy")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == encoder.encode(crop).tobytes().hex()
+    assert told.stderr == ""
+
+
+def test_two_encoders_live_side_by_side(tmp_path: Path) -> None:
+    one = open_encoder(bundle_of(tmp_path / "one"), "cpu")
+    two = open_encoder(bundle_of(tmp_path / "two", factor=2.0), "cpu")
+    grey = np.full((16, 16, 3), 50, np.uint8)
+    assert (one.encode(grey)[0], two.encode(grey)[0], one.encode(grey)[0]) == (50, 100, 50)
+    assert one.model_id != two.model_id
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (np.zeros((128, 128), np.uint8), r"uint8 \[128, 128\]"),
+        (np.zeros((128, 100, 3), np.uint8), r"\[128, 100, 3\]"),
+        (np.zeros((128, 128, 4), np.uint8), r"\[128, 128, 4\]"),
+        (np.zeros((1, 64, 64, 3), np.uint8), r"\[1, 64, 64, 3\]"),
+        (np.zeros((128, 128, 3), np.float32), "float32"),
+        (np.zeros((0, 0, 3), np.uint8), "0 px is smaller"),
+        (np.zeros((32, 32, 3), np.uint8), "set aligner.size_px to 64 or more"),
+    ],
+)
+def test_a_wrong_crop_is_refused(encoder: Encoder, wrong: np.ndarray, said: str) -> None:
+    with pytest.raises(ShapeMismatch, match=said):
+        encoder.encode(wrong)
+
+
+def rename(kind: str) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            ends = node.input if kind == "input" else node.output
+            ends[:] = ["other" if name in {"crops", "embedding"} else name for name in ends]
+        getattr(model.graph, kind)[0].name = "other"
+
+    return change
+
+
+def resize(end: str, axis: int, size: int) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        getattr(model.graph, end)[0].type.tensor_type.shape.dim[axis].dim_value = size
+
+    return change
+
+
+def second_output(model: onnx.ModelProto) -> None:
+    model.graph.output.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["N", 3]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (rename("input"), "input must be 'crops' alone, not other"),
+        (rename("output"), "output must be 'embedding' alone, not other"),
+        (second_output, "output must be 'embedding' alone, not embedding, mean"),
+        (resize("input", 1, 32), r"the manifest says tensor\(uint8\) \['N', 16, 16, 3\]"),
+        (resize("input", 3, 1), "the manifest says"),
+    ],
+)
+def test_a_graph_that_is_not_what_its_manifest_says_never_starts(tmp_path: Path, change: Change, said: str) -> None:
+    with pytest.raises(ShapeMismatch, match=said):
+        open_encoder(bundle_of(tmp_path / "bundle", change), "cpu")
+
+
+def test_another_dimension_than_the_manifest_never_starts(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path / "bundle")
+    output = bundle.manifest.output.model_copy(update={"dimension": 4})
+    lying = EncoderBundle(bundle.folder, bundle.manifest.model_copy(update={"output": output}))
+    with pytest.raises(ShapeMismatch, match=r"the manifest says tensor\(float\) \['N', 4\]"):
+        open_encoder(lying, "cpu")
+
+
+def test_free_dimensions_are_checked_by_running(tmp_path: Path) -> None:
+    """A graph that leaves its size open starts when it really gives what the manifest says, and not otherwise."""
+
+    def free(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "D"
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "D"
+
+    bundle = bundle_of(tmp_path / "bundle", free)
+    open_encoder(bundle, "cpu")
+    output = bundle.manifest.output.model_copy(update={"dimension": 4})
+    lying = EncoderBundle(bundle.folder, bundle.manifest.model_copy(update={"output": output}))
+    with pytest.raises(ShapeMismatch, match=r"gives \[3\] values"):
+        open_encoder(lying, "cpu")
+
+
+def test_a_model_that_gives_no_numbers_never_starts(tmp_path: Path) -> None:
+    with pytest.raises(ShapeMismatch, match="0 are finite"):
+        open_encoder(bundle_of(tmp_path / "bundle", factor=float("nan")), "cpu")
+
+
+def test_a_graph_that_fails_when_run_never_starts(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="makes the graph fail") as caught:
+        open_encoder(bundle_of(tmp_path / "bundle", resize("input", 0, 2)), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_models_that_need_more_than_themselves_never_start(tmp_path: Path) -> None:
+    def custom(model: onnx.ModelProto) -> None:
+        model.graph.node[0].domain = "com.acme"
+
+    def external(model: onnx.ModelProto) -> None:
+        model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+
+    with pytest.raises(BundleError, match=r"custom operator com\.acme\.Cast"):
+        open_encoder(bundle_of(tmp_path / "custom", custom), "cpu")
+    with pytest.raises(BundleError, match="weights in another file"):
+        open_encoder(bundle_of(tmp_path / "external", external), "cpu")
+
+
+def test_what_onnxruntime_cannot_run_never_starts(tmp_path: Path) -> None:
+    def future(model: onnx.ModelProto) -> None:
+        model.graph.node[0].op_type = "NotYetInvented"
+
+    with pytest.raises(BundleError, match=r"ONNX Runtime cannot run encoder\.onnx"):
+        open_encoder(bundle_of(tmp_path / "bundle", future), "cpu")
+
+
+def test_a_file_that_changed_since_the_bundle_was_opened_never_starts(tmp_path: Path) -> None:
+    bundle = bundle_of(tmp_path / "bundle")
+    (tmp_path / "bundle" / "encoder.onnx").write_bytes(mean_colour(3.0).SerializeToString())
+    with pytest.raises(DigestMismatch):
+        open_encoder(bundle, "cpu")
