@@ -55,8 +55,12 @@ class Lids:
         stretch = _ramp((y - top) / (edge - _LASHES - top))
         lid = warp(self._texture, self.patch, np.zeros_like(y), -travel * stretch)
         cover = smooth_step((edge - y) / 0.9 + 0.7)[..., None]
-        drawn = self._texture + cover * (lid.astype(np.float32) - self._texture)
-        return np.clip(drawn + 0.5, 0, 255).astype(np.uint8)
+        # a half closed lid throws its shadow on the eye
+        depth = 1.6 * strength * (1.0 - strength) * self._travel / self._travel.max()
+        shadow = depth * smooth_step(1.0 - (y - edge) / 3.0)
+        eye = self._texture * (1.0 - shadow)[..., None]
+        drawn: Image = np.clip(eye + cover * (lid - eye) + 0.5, 0, 255).astype(np.uint8)
+        return drawn
 
 
 def _edge(contour: Points, x: Plane) -> Plane:

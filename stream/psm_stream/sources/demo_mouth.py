@@ -145,10 +145,17 @@ def _teeth_mask(patch: Patch, margin: float) -> Plane:
 
 
 def _place(smile: float, jaw_drop: float) -> _Lips:
-    contours = (marks.UPPER_LIP_OUTER, marks.UPPER_LIP_INNER, marks.LOWER_LIP_INNER, marks.LOWER_LIP_OUTER)
-    relaxed = [_relax(points, height) for points, height in zip(contours, (-3.9, -0.2, 0.2, 5.6), strict=True)]
-    placed = [smile * points + (1 - smile) * rest for points, rest in zip(contours, relaxed, strict=True)]
-    return _Lips(*(points + jaw_drop * _drop(points, i >= 2) for i, points in enumerate(placed)))
+    def place(contour: Points, height: float) -> Points:
+        closed = smile * contour + (1.0 - smile) * _relax(contour, height)
+        dropped: Points = closed + jaw_drop * _drop(closed, is_lower=height > 0)
+        return dropped
+
+    return _Lips(
+        upper_outer=place(marks.UPPER_LIP_OUTER, -3.9),
+        upper_inner=place(marks.UPPER_LIP_INNER, -0.2),
+        lower_inner=place(marks.LOWER_LIP_INNER, 0.2),
+        lower_outer=place(marks.LOWER_LIP_OUTER, 5.6),
+    )
 
 
 def _relax(contour: Points, height: float) -> Points:
