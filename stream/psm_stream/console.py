@@ -12,8 +12,8 @@ from rich.text import Text
 
 from psm_stream.values import Notice
 
-QUIET_SUBJECTS = frozenset({"face.found", "face.lost"})
-"""Told on the wire; in the terminal the status shows them."""
+QUIET_SUBJECTS = frozenset({"ready", "face.found", "face.lost"})
+"""Told on the wire; in the terminal the introduction and the status show them."""
 
 
 class Console:

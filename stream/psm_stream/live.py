@@ -20,10 +20,9 @@ from typing import Any, TypeAlias
 from psm_stream.bundle import EncoderBundle
 from psm_stream.capture import Capture
 from psm_stream.console import Console
-from psm_stream.encoder import open_encoder
-from psm_stream.errors import PsmError
 from psm_stream.faces import RecentFaces
 from psm_stream.inbox import Inbox
+from psm_stream.loader import is_refusal, open_aside
 from psm_stream.orders import Orders
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Recording
@@ -94,7 +93,14 @@ class Live:
         self._aligning = threading.Thread(target=self._align, name="align", daemon=True)
         self._ingress = Ingress(parts.sockets, parts.about, self._inbox.put, self.state, clock, self._fail)
         self.recording = Recording(parts, self.pipeline, self._inbox.put, lossless=fast)
-        self._orders = Orders(self)
+        self._orders = Orders(
+            parts,
+            pipeline=self.pipeline,
+            recording=self.recording,
+            faces=self.faces,
+            swap=self.swap,
+            stop=self.stop,
+        )
         self._next_stats = self._next_heartbeat = 0.0
         self._stats: dict[str, Any] = {}
 
@@ -125,20 +131,9 @@ class Live:
                 self._console.tell(result)
         return results
 
-    def open_aside(self, bundle: EncoderBundle, reason: str) -> None:
-        """Open an encoder in a thread of its own; the next frame takes it, or the refusal is published."""
-
-        def load() -> None:
-            try:
-                encoder = open_encoder(bundle, self.parts.settings.encoder.device, self.parts.settings.encoder.threads)
-                encoder.warm_up()
-                self._inbox.put(SwapEncoder(encoder, reason))
-            except PsmError as error:
-                self._inbox.put(LogLine("error", f"swap refused: {error}", self._clock()))
-            except BaseException as error:
-                self._fail(error)
-
-        threading.Thread(target=load, name="loader", daemon=True).start()
+    def swap(self, bundle: EncoderBundle, reason: str) -> None:
+        """Open another encoder beside the loop; the frame that follows takes it, or the refusal is published."""
+        open_aside(bundle, self.parts.settings.encoder, reason, self._inbox.put, self._no_swap)
 
     def state(self) -> dict[str, Any]:
         """What STATUS answers: the newest statistics. Called from the ingress thread."""
@@ -232,6 +227,12 @@ class Live:
                     return
             self._inbox.put(Stop("source ended"))
         except BaseException as error:
+            self._fail(error)
+
+    def _no_swap(self, error: BaseException) -> None:
+        if is_refusal(error):
+            self._inbox.put(LogLine("error", f"swap refused: {error}", self._clock()))
+        else:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:

@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from psm_stream.bundle import EncoderBundle
 from psm_stream.errors import PsmError
+from psm_stream.faces import RecentFaces
 from psm_stream.people import home
+from psm_stream.pipeline import Pipeline
+from psm_stream.recording import Recording
+from psm_stream.startup import Parts
 from psm_stream.wire.ingress import Order
-
-if TYPE_CHECKING:
-    from psm_stream.live import Live
 
 NO_ADAPTATION = "ERROR this version does not adapt yet; it runs one encoder throughout"
 
 
 class Orders:
-    """Carries out orders between two frames. Each handler returns the reply, or None when it comes later."""
+    """Carries out orders between two frames. Each handler returns the reply, or None when it comes later.
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
+    swap: opens another encoder beside the loop, for a reason. stop: ends the run, for a reason.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        pipeline: Pipeline,
+        recording: Recording,
+        faces: RecentFaces,
+        swap: Callable[[EncoderBundle, str], None],
+        stop: Callable[[str], None],
+    ) -> None:
         self.frozen = False
+        self._parts = parts
+        self._pipeline = pipeline
+        self._recording = recording
+        self._faces = faces
+        self._swap = swap
+        self._stop = stop
         self._snapshots = 0
         self._handlers: dict[str, Callable[[Order], str | None]] = {
             "R": self._record,
             "r": self._stop_recording,
             "C": lambda _: NO_ADAPTATION,
             "c": lambda _: NO_ADAPTATION,
-            "FREEZE": self._freeze,
-            "THAW": self._thaw,
+            "FREEZE": lambda _: self._freeze(True),
+            "THAW": lambda _: self._freeze(False),
             "REVERT": self._revert,
             "SNAPSHOT": self._snapshot,
             "QUIT": self._quit,
@@ -44,37 +62,32 @@ class Orders:
             order.reply.set_result(reply)
 
     def _record(self, order: Order) -> str:
-        return f"OK {self._live.recording.start(order.argument)}"
+        return f"OK {self._recording.start(order.argument)}"
 
     def _stop_recording(self, _: Order) -> str:
-        folder = self._live.recording.folder
+        folder = self._recording.folder
         if folder is None:
             return "ERROR nothing is being recorded"
-        self._live.recording.stop("asked to stop")
+        self._recording.stop("asked to stop")
         return f"OK {folder}"
 
-    def _freeze(self, _: Order) -> str:
-        self.frozen = True
-        return "OK"
-
-    def _thaw(self, _: Order) -> str:
-        self.frozen = False
+    def _freeze(self, frozen: bool) -> str:
+        self.frozen = frozen
         return "OK"
 
     def _revert(self, _: Order) -> str:
         if self.frozen:
             return "ERROR frozen: no swaps; send THAW first"
-        live = self._live
-        general = live.parts.general
-        if live.pipeline.encoder.model_id == general.manifest.model_id:
+        general = self._parts.general
+        if self._pipeline.encoder.model_id == general.manifest.model_id:
             return "OK the general encoder runs already"
-        live.open_aside(general, "revert")
+        self._swap(general, "revert")
         return f"OK {general.manifest.model_id} is taken at a coming frame"
 
     def _snapshot(self, order: Order) -> None:
         self._snapshots += 1
-        path = home() / "snapshots" / f"{self._live.parts.session}-{self._snapshots:03d}.npz"
-        done = self._live.faces.snapshot(path)
+        path = home() / "snapshots" / f"{self._parts.session}-{self._snapshots:03d}.npz"
+        done = self._faces.snapshot(path)
         done.add_done_callback(
             lambda result: order.reply.set_result(
                 f"OK {path}" if result.exception() is None else f"ERROR {result.exception()}"
@@ -82,5 +95,5 @@ class Orders:
         )
 
     def _quit(self, _: Order) -> str:
-        self._live.stop("asked to quit")
+        self._stop("asked to quit")
         return "OK"
