@@ -1,1 +1,11 @@
-"""psm_export: from weights to encoder bundles that the live path runs."""
+"""From weights to encoder bundles that the live path runs. Needs `onnx` (the extra `export`), never torch.
+
+- `facecycle`: FaceCycle's expression encoder as an ONNX graph, from a dict of numpy weights by the authors' keys.
+- `reference`: the same network in numpy and float64, which everything is measured against.
+- `quantise`: integer arithmetic for such a graph, from the ranges of its activations.
+- `write`: the bundle folder: model, `model_id`, parity figures, manifest.
+- `untrained`: the general bundle until a trained one exists; `python -m psm_export.untrained --out DIR`.
+- `graph`: the small ONNX writer beneath.
+
+Bundles are described in docs/bundle.md. The live path (`psm_stream`) reads them and never imports this package.
+"""
