@@ -113,6 +113,7 @@ class Desk:
         t = self._clock()
         return _text(
             {
+                **self._state(),
                 "schema": schema.SCHEMA,
                 "version": psm_stream.__version__,
                 "session": self._about.session,
@@ -121,7 +122,6 @@ class Desk:
                 "unix": t + self._about.unix_minus_monotonic,
                 "unix_minus_monotonic": self._about.unix_minus_monotonic,
                 "ports": asdict(self._ports),
-                **self._state(),
             }
         )
 
