@@ -65,3 +65,13 @@ def test_credentials_stay_out_of_what_is_stored() -> None:
 @pytest.mark.parametrize("file", sorted((PROJECT / "configs").rglob("*.yaml")), ids=lambda file: file.name)
 def test_every_shipped_config_loads(file: Path) -> None:
     config.load(file, {})
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    document = (PROJECT / "docs/settings.md").read_text(encoding="utf-8")
+    for key in config.dotted_keys():
+        value = config.Settings().model_dump()
+        for part in key.split("."):
+            value = value[part]
+        shown = "none" if value is None else "empty" if value == "" else value
+        assert f"| `{key}` | {shown} |" in document
