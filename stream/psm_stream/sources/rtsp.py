@@ -247,4 +247,4 @@ def _why_not(error: OSError, name: str, open_s: float, settings: SourceSettings)
 
 def _no_answer(name: str, open_s: float, transport: str) -> str:
     hint = "or let UDP through the firewall, or use source.transport tcp" if transport == "udp" else "and the firewall"
-    return f"{name} sends no video within {open_s:.0f} s; check address, network {hint}"
+    return f"{name} sends no video within {open_s:.2g} s; check address, network {hint}"
