@@ -27,10 +27,14 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """One entry of the log. t: its time on the recording's monotonic clock, to the microsecond."""
+    """One entry of the log.
+
+    t: its time on the recording's monotonic clock, to the microsecond. offset: byte of the log at which its chunk is.
+    """
 
     value: Record | Message
     t: float
+    offset: int
 
 
 class Session:
@@ -75,7 +79,7 @@ class Session:
             with self._log.open("rb") as file:
                 for entry in framing.entries(file, self._extent):
                     t = started.monotonic + (entry.log_ns / 1e9 - started.unix)
-                    yield Logged(self._read(entry), t)
+                    yield Logged(self._read(entry), t, entry.offset)
         except OSError as error:
             raise SessionError(f"cannot read {self._log}: {session.in_words(error)}") from None
         except framing.Damage as damage:

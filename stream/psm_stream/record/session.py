@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from psm_stream.bundle import MANIFEST, EncoderBundle
 from psm_stream.errors import SessionError
 
 SCHEMA = 1
@@ -60,6 +61,8 @@ class Finish(_Part):
 
     at: ClockPair
     reason: str
+    failed: bool = False
+    """Something went wrong, so that the last frame may be there in part."""
     inputs: int
     messages: int
     video_frames: int = 0
@@ -175,17 +178,20 @@ def read_info(folder: Path) -> SessionInfo:
         raise SessionError(f"{path} is not a session's: {where}: {first['msg']}") from None
 
 
-def copy_bundle(bundle: Path, session: Path, model_id: str) -> None:
-    """Copy an encoder bundle to `models/<model_id>/`, as a whole or not at all; nothing to do if it is there.
+def copy_bundle(bundle: EncoderBundle, session: Path) -> None:
+    """Copy the files of an encoder bundle to `models/<model_id>/`, as a whole or not at all, once.
 
-    Raises OSError; SessionError: the model_id cannot name a folder.
+    Raises OSError; SessionError: its model_id cannot name a folder; BundleError: it changed since it was opened.
     """
-    target = model_folder(session, model_id)
+    target = model_folder(session, bundle.manifest.model_id)
     if target.exists():
         return
     draft = target.with_name(target.name + ".new")
     shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(bundle, draft, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns("__pycache__"))
+    draft.mkdir(parents=True)
+    shutil.copyfile(bundle.folder / MANIFEST, draft / MANIFEST)
+    for name in bundle.manifest.files:
+        (draft / name).write_bytes(bundle.read(name))
     draft.rename(target)
 
 
@@ -207,10 +213,8 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def in_words(error: OSError | shutil.Error) -> str:
+def in_words(error: OSError) -> str:
     """Return what the system says went wrong, and with which file, in one line."""
-    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
-        return str(error.args[0][0][-1])  # copytree collects (source, target, why)
     words = error.strerror or str(error)
     return f"{words}: {error.filename}" if error.filename else words
 

@@ -1,15 +1,37 @@
-"""Fakes for tests of what is recorded: faces of known content, and an encoder whose bundle is one text file."""
+"""Fakes for tests of what is recorded: faces of known content, and an encoder that needs no ONNX Runtime."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from mcap.writer import IndexType, Writer
 from numpy.typing import NDArray
 
-from psm_stream.values import NAN, AlignedFace, Faces, Image, Stamp
+from psm_stream.bundle import (
+    ENCODER,
+    MANIFEST,
+    Alignment,
+    EncoderBundle,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    Parity,
+    open_bundle,
+)
+from psm_stream.config import RecordSettings
+from psm_stream.pipeline import Pipeline
+from psm_stream.record.framing import Entry, entries, survey
+from psm_stream.record.log import PROFILE
+from psm_stream.record.session import LOG
+from psm_stream.record.writer import Opening, Recorder
+from psm_stream.values import NAN, AlignedFace, Faces, Image, Input, Stamp
+from psm_stream.wire.messages import MessageBuilder
+
+RUN = "ab" * 16
 
 
 def a_stamp(index: int, fps: float = 30.0) -> Stamp:
@@ -38,43 +60,98 @@ def some_faces(index: int, face_ids: tuple[int, ...] = (0,), size_px: int = 32, 
     return Faces(stamp, tuple(a_face(stamp, face_id, size_px, rich) for face_id in face_ids))
 
 
-@dataclass(frozen=True, slots=True)
-class FakeBundle:
-    """Where a fake encoder comes from."""
-
-    folder: Path
-
-
-@dataclass(frozen=True, slots=True)
 class FakeEncoder:
     """Weighs the mean colour of a crop by its model_id, so that other models and other crops give other vectors."""
 
-    bundle: FakeBundle
-    model_id: str
-    dimension: int = 8
-    provider: str = "CPUExecutionProvider"
-    trained: bool = False
+    provider = "CPUExecutionProvider"
+    trained = False
+
+    def __init__(self, bundle: EncoderBundle) -> None:
+        self.bundle = bundle
+        self.model_id = bundle.manifest.model_id
+        self.dimension = bundle.manifest.output.dimension
+        self._weights = np.random.default_rng(int(self.model_id, 16)).normal(size=(self.dimension, 3))
 
     def encode(self, crop: Image) -> NDArray[np.float32]:
         """Return [dimension] float32."""
-        colour = crop.reshape(-1, 3).mean(axis=0, dtype=np.float64)
-        weights = np.random.default_rng(int(self.model_id, 16)).normal(size=(self.dimension, 3))
-        vector: NDArray[np.float32] = (weights @ colour).astype(np.float32)
+        vector: NDArray[np.float32] = (self._weights @ crop.reshape(-1, 3).mean(axis=0)).astype(np.float32)
         return vector
 
 
-def fake_encoder(parent: Path, model_id: str) -> FakeEncoder:
-    """Make a bundle under parent and return its encoder."""
+def fake_encoder(parent: Path, model_id: str) -> Any:
+    """Make a bundle under parent, true but for its graph, and return a FakeEncoder of it."""
     folder = parent / f"bundle-{model_id}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(json.dumps({"model_id": model_id}), encoding="utf-8")
+    folder.mkdir(parents=True)
+    graph = model_id.encode()
+    manifest = Manifest(
+        schema=1,
+        name="fake",
+        model_id=model_id,
+        trained=False,
+        note="a fake",
+        architecture="mean colour",
+        precision="fp32",
+        input=InputSpec(size_px=16),
+        output=OutputSpec(dimension=8),
+        alignment=Alignment(template="any", crop_px=16),
+        files={ENCODER: hashlib.sha256(graph).hexdigest()},
+        parity=Parity(reference="itself", crops=0, max_abs=0, mean_abs=0, cosine=1, tolerance=0.5),
+        licence="MIT",
+        created_by="psm_stream.record.testing",
+    )
+    (folder / ENCODER).write_bytes(graph)
+    (folder / MANIFEST).write_text(manifest.model_dump_json(by_alias=True), encoding="utf-8")
     return open_fake(folder)
 
 
-def open_fake(folder: Path) -> FakeEncoder:
+def open_fake(folder: Path) -> Any:
     """Open a bundle that `fake_encoder` made, or a copy of it."""
-    model_id = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["model_id"]
-    return FakeEncoder(FakeBundle(folder), model_id)
+    return FakeEncoder(open_bundle(folder))
+
+
+def record_run(root: Path, encoder: Any, items: Iterable[Input], **opening: Any) -> Path:
+    """Record what a live run over these inputs would be, and return the session's folder.
+
+    opening: fields of `Opening`; `header` chooses msgpack or json.
+    """
+    header = opening.pop("header", "msgpack")
+    epoch, waiting = opening.get("model_epoch", 0), opening.get("waiting")
+    config = {"wire": {"header": header}, "encoder": {"threads": 1}}
+    settings = RecordSettings(root=root, min_free_gb=0)
+    recorder = Recorder.start(settings, Opening(RUN, config, "fake", encoder, **opening), notify=lambda _: None)
+    builder = MessageBuilder(RUN, header, clock=lambda: 0.0)
+    pipeline = Pipeline(encoder, model_epoch=epoch)
+    if waiting is not None:
+        pipeline.step(waiting)
+    for item in items:
+        recorder.input(item)
+        for result in pipeline.step(item):
+            for message in builder.build(result):
+                recorder.message(message)
+    recorder.stop()
+    if not recorder.join(60):
+        raise TimeoutError("the recorder does not end")
+    return recorder.folder
+
+
+def rewrite(folder: Path, change: Callable[[list[Entry]], list[Entry]]) -> None:
+    """Change the log of a session as somebody would who knows the format: every checksum fits afterwards."""
+    path = folder / LOG
+    with path.open("rb") as file:
+        extent = survey(file)
+        changed = change(list(entries(file, extent)))
+    with path.open("wb") as file:
+        writer = Writer(file, index_types=IndexType.NONE, enable_data_crcs=True)
+        writer.start(profile=PROFILE)
+        channels: dict[str, int] = {}
+        for number, entry in enumerate(changed):
+            if entry.channel not in channels:
+                channels[entry.channel] = writer.register_channel(entry.channel, entry.encoding, 0)
+            writer.add_message(channels[entry.channel], entry.log_ns, entry.body, entry.log_ns, number)
+        if extent.is_whole:
+            writer.finish()
+        else:
+            writer.flush()
 
 
 def same_face(one: AlignedFace, other: AlignedFace) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from psm_stream.config import RecordSettings
-from psm_stream.errors import DiskFull, SessionError
+from psm_stream.errors import DiskFull, PsmError, SessionError
 from psm_stream.record import session
 from psm_stream.record.backlog import Backlog, Bound
 from psm_stream.record.codec import Record, Start, Swap, VideoFrame
@@ -123,6 +123,7 @@ class Recorder:
         self._backlog: Backlog[_Item] = Backlog(bound, wait_when_full)
         self._lock = threading.Lock()
         self._reason = ""
+        self._has_failed = False
         self._is_announced = False
         self._video_ended = False
         self._inputs = 0
@@ -180,12 +181,15 @@ class Recorder:
             versions=versions(),
         )
         try:
-            session.copy_bundle(opening.encoder.bundle.folder, folder, opening.encoder.model_id)
+            session.copy_bundle(opening.encoder.bundle, folder)
             session.write_info(folder, info)
             file = outside.create_file(folder / session.LOG)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise SessionError(f"cannot record into {folder}: {session.in_words(error)}") from None
+        except PsmError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         recorder = cls(
             folder,
             info,
@@ -277,7 +281,7 @@ class Recorder:
             self._write_all(log)
         except OSError:
             raise
-        except SessionError as error:
+        except PsmError as error:
             self._fail(str(error))
         except Exception as error:  # a defect, too, must reach the people and not die with this thread
             self._fail(f"the recorder failed: {type(error).__name__}: {' '.join(str(error).split())}")
@@ -311,7 +315,7 @@ class Recorder:
     def _keep_model(self, encoder: Encoder) -> None:
         """Copy the bundle before the swap is logged, so that a log never names a model that is not there."""
         try:
-            session.copy_bundle(encoder.bundle.folder, self.folder, encoder.model_id)
+            session.copy_bundle(encoder.bundle, self.folder)
         except OSError as error:
             raise SessionError(f"cannot keep model {encoder.model_id}: {session.in_words(error)}") from None
         if encoder.model_id not in self._info.models:
@@ -332,6 +336,7 @@ class Recorder:
         finish = session.Finish(
             at=session.ClockPair(monotonic=self._outside.clock(), unix=self._outside.unix_clock()),
             reason=self._reason,
+            failed=self._has_failed,
             inputs=self._inputs,
             messages=self._messages,
             video_frames=video.frames if video else 0,
@@ -343,10 +348,11 @@ class Recorder:
         """End the recording for a reason that people must hear now."""
         with self._lock:
             self._reason = reason  # also when it was ending anyway: what is announced is the failure
+            self._has_failed = True
         if self._video is not None:
             self._video.close()
         self._backlog.close()
-        self._announce_stop(is_failure=True)
+        self._announce_stop()
 
     def _video_done(self) -> None:
         """The last frame's place is logged, or video has failed and the log goes on without it."""
@@ -356,13 +362,13 @@ class Recorder:
         if is_stopping:
             self._backlog.close()
 
-    def _announce_stop(self, is_failure: bool = False) -> None:
+    def _announce_stop(self) -> None:
         with self._lock:
             if self._is_announced:
                 return
             self._is_announced = True
         status = {"inputs": self._inputs, "messages": self._messages}
-        about = {"folder": str(self.folder), "reason": self._reason, "failed": is_failure, **status}
+        about = {"folder": str(self.folder), "reason": self._reason, "failed": self._has_failed, **status}
         self._notify(Notice("recording.stopped", self._outside.clock(), about))
 
     def _close_file(self) -> None:

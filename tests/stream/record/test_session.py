@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from psm_stream.errors import SessionError
+from psm_stream.bundle import open_bundle
+from psm_stream.errors import DigestMismatch, SessionError
 from psm_stream.record import session
 from psm_stream.record.session import ClockPair, SessionInfo, new_numbered, new_session_folder, read_info, write_info
+from psm_stream.record.testing import fake_encoder
 
 
 def an_info(**changes):
@@ -137,17 +139,23 @@ def test_what_is_not_there_is_said(tmp_path):
 
 
 def test_a_bundle_is_copied_whole_and_once(tmp_path):
-    bundle = tmp_path / "bundle"
-    (bundle / "inner").mkdir(parents=True)
-    (bundle / "encoder.onnx").write_bytes(b"weights")
-    (bundle / "inner" / "LICENSE").write_text("MIT")
-    session.copy_bundle(bundle, tmp_path / "s", "0123456789ab")
-    (bundle / "encoder.onnx").write_bytes(b"changed later")
-    session.copy_bundle(bundle, tmp_path / "s", "0123456789ab")
+    bundle = fake_encoder(tmp_path, "0123456789ab").bundle
+    (bundle.folder / "notes.txt").write_text("not named in the manifest")
+    session.copy_bundle(bundle, tmp_path / "s")
+    (bundle.folder / "encoder.onnx").write_bytes(b"changed later")
+    session.copy_bundle(bundle, tmp_path / "s")
     copied = tmp_path / "s" / "models" / "0123456789ab"
-    assert (copied / "encoder.onnx").read_bytes() == b"weights"
-    assert (copied / "inner" / "LICENSE").read_text() == "MIT"
+    assert open_bundle(copied).manifest == bundle.manifest
+    assert sorted(path.name for path in copied.iterdir()) == ["encoder.onnx", "manifest.json"]
     assert [path.name for path in copied.parent.iterdir()] == ["0123456789ab"]
+
+
+def test_a_bundle_that_changed_since_it_was_opened_is_not_kept_as_what_it_was(tmp_path):
+    bundle = fake_encoder(tmp_path, "0123456789ab").bundle
+    (bundle.folder / "encoder.onnx").write_bytes(b"another")
+    with pytest.raises(DigestMismatch):
+        session.copy_bundle(bundle, tmp_path / "s")
+    assert not (tmp_path / "s" / "models" / "0123456789ab").exists()
 
 
 @pytest.mark.parametrize("model_id", ["", "..", "../../../etc", "0123456789AB", "0123456789ab/x", "0123456789abc"])

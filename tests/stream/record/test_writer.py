@@ -1,7 +1,7 @@
 """A recording holds what it was given, in order; whatever ends it is said once, and never holds up who records."""
 
+import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,15 +268,18 @@ def test_a_disk_that_fails_at_the_very_end_is_said(desk):
     assert desk.stopped().fields["failed"]
 
 
-def test_a_bundle_that_vanished_is_said_and_the_log_stays_readable(desk, tmp_path):
-    gone = replace(desk.encoder, model_id=OTHER_MODEL, bundle=replace(desk.encoder.bundle, folder=tmp_path / "gone"))
+def test_a_bundle_that_vanished_is_said_and_the_log_is_ended_whole(desk, tmp_path):
+    gone = fake_encoder(tmp_path / "people", OTHER_MODEL)
+    shutil.rmtree(gone.bundle.folder)
     recorder = desk.start()
     recorder.input(Marker("before", 100.0, "control"))
     recorder.input(SwapEncoder(gone, "adapt"))
     assert recorder.join(30)
     assert f"cannot keep model {OTHER_MODEL}: No such file" in desk.stopped().fields["reason"]
     assert desk.stopped().fields["failed"]
-    assert list(Session(recorder.folder).inputs()) == [Marker("before", 100.0, "control")]
+    session = Session(recorder.folder)
+    assert list(session.inputs()) == [Marker("before", 100.0, "control")]
+    assert session.info.finished.failed
 
 
 def test_a_defect_in_the_recorder_is_said_and_not_lost_with_its_thread(desk):
@@ -295,7 +298,7 @@ def test_what_cannot_be_written_at_the_start_is_one_line_and_leaves_nothing(desk
     if where == "root":
         (desk.root / "sessions").write_text("a file")
     if where == "bundle":
-        desk.encoder = replace(desk.encoder, bundle=replace(desk.encoder.bundle, folder=desk.root / "gone"))
+        shutil.rmtree(desk.encoder.bundle.folder)
     if where == "log":
         outside = Outside(create_file=lambda path: create_file(path / "below a file that is not there"))
     with pytest.raises(SessionError) as refusal:
