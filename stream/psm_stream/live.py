@@ -276,4 +276,4 @@ class Live:
         self._ingress.stop()
         self._ingress.join()
         time.sleep(FAREWELL_S)
-        self.parts.close()
+        self.parts.close(aligner_in_use=self._aligning.is_alive())

@@ -49,9 +49,10 @@ class Parts:
             "provider_why": self.encoder.why,
         }
 
-    def close(self) -> None:
-        """Free models and ports. The capture thread closes the source."""
-        self.aligner.close()
+    def close(self, aligner_in_use: bool) -> None:
+        """Free models and ports. The capture thread closes the source. An aligner that still runs is left alone."""
+        if not aligner_in_use:
+            self.aligner.close()
         self.sockets.close()
 
 

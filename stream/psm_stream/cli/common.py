@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -43,6 +44,17 @@ def nearest(word: str, known: Sequence[str]) -> str:
     if close:
         return f"; did you mean {close[0]}?"
     return f"; known: {', '.join(sorted(known))}" if known and len(known) <= 16 else ""
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, once all is written.
+
+    A daemon thread may still be inside a native library, in mediapipe or a camera driver; taking the interpreter down
+    around it can abort the process, and takes a quarter of a second in any case.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def run(job: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

@@ -10,10 +10,10 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from psm_stream import config
-from psm_stream.cli.common import INTERRUPTED, Parser, run
+from psm_stream.cli.common import INTERRUPTED, Parser, leave, run
 from psm_stream.config import Settings
 from psm_stream.errors import ConfigError, PsmError
 
@@ -41,8 +41,13 @@ _SHORT: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit code."""
+    """Run the command. Returns the exit code."""
     return run(_stream, argv)
+
+
+def entry() -> NoReturn:
+    """The command's entry point."""
+    leave(main())
 
 
 def _parser() -> Parser:
@@ -203,4 +208,4 @@ def _write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()
