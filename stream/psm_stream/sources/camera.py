@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from math import isnan
+from math import ceil, isnan
 from typing import Any, NamedTuple, TypeAlias
 
 import cv2
@@ -27,6 +27,8 @@ _APIS = {
 # Media Foundation on Windows needs up to ten seconds to start some cameras.
 _OPEN_S = 15.0
 _SILENT = 0  # OpenCV's LOG_LEVEL_SILENT, which has no name in Python
+# The first picture of a camera may take so long.
+_START_S = 3
 # A driver's time stamp that is further than this from now is of another clock.
 _PLAUSIBLE_AGE_S = 1.0
 
@@ -118,6 +120,8 @@ class _Camera:
 
     def open(self) -> None:
         cv2.setLogLevel(_SILENT)  # its errors are said by ours, in one line
+        # V4L2 holds a camera that hangs until this has passed, and 10 s unless told before its first picture.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(max(_START_S, ceil(self._settings.stall_s))))
         self._capture = self._make_capture(self._settings.camera, _APIS[self._settings.backend])
         if not self._capture.isOpened():
             raise SourceError(_why_not(self._settings))
@@ -142,7 +146,9 @@ class _Camera:
 
     def _configure(self) -> None:
         wanted = self._settings
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        # The reader empties the queue at once, so it adds no delay. Not 1: OpenCV gives a buffer back at the next grab
+        # only, and until then the driver would have none to fill.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
         self._ask(wanted)
         if wanted.fps is not None and self._rate() < wanted.fps:
             # USB 2 carries more than 640x480 at full rate compressed only, and drivers start with raw pictures.

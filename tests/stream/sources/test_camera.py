@@ -1,5 +1,6 @@
 """Cameras, against a scripted cv2.VideoCapture: what is asked and given, time stamps, losses, hangs."""
 
+import os
 import threading
 from math import isnan
 
@@ -116,11 +117,13 @@ def test_compressed_pictures_are_asked_for_where_raw_ones_are_too_slow():
     source.close()
 
 
-def test_the_shortest_queue_is_asked_for():
+def test_the_driver_is_told_to_queue_little_and_not_to_hold_a_hanging_camera_for_long(monkeypatch):
+    monkeypatch.delenv("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", raising=False)
     given = FakeCapture([numbered_image(0)])
-    source = camera(given)
+    source = camera(given, stall_s=3.5)
     source.open()
-    assert given.get(cv2.CAP_PROP_BUFFERSIZE) == 1
+    assert given.get(cv2.CAP_PROP_BUFFERSIZE) == 2
+    assert os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] == "4"
     source.close()
 
 
