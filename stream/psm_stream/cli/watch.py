@@ -128,7 +128,8 @@ def _essence(message: ClientMessage) -> str:
         return _statistics(message.value)
     if kind in ("marker", "log"):
         return json.dumps(message.value, ensure_ascii=False)[1:-1]
-    own = {key: value for key, value in header.items() if key not in COMMON_KEYS and key != "t_notice"}
+    own = {"face": header["face_id"]} if header["face_id"] >= 0 else {}
+    own |= {key: value for key, value in header.items() if key not in COMMON_KEYS and key != "t_notice"}
     return "  ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in own.items())
 
 

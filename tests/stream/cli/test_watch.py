@@ -80,6 +80,8 @@ def test_every_kind_of_message_has_a_line():
     assert line(face, 8.04) == "face.00 frame 7 8.0 ms confidence 0.90 box 0 0 100 100 px"
     assert line(builder.marker(Marker("a\nb", 1.0, "remote"))) == "marker.remote a\\nb"
     assert line(builder.notice(Notice("ready", 1.0, {"device": "cpu"}))) == 'notify.ready device "cpu"'
+    found = Notice("face.found", 1.0, {"frame_index": 3, "face_id": 1})
+    assert line(builder.notice(found)) == "notify.face.found frame 3 face 1"
     assert line(builder.heartbeat()) == "heartbeat.psm"
     assert line(builder.log(LogLine("warning", "hot", 1.0))) == "log.warning hot"
     summary = {
