@@ -9,6 +9,7 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 
@@ -117,7 +118,7 @@ def _folders() -> Finding:
 def _ports(wire: WireSettings) -> Finding:
     from psm_stream.wire.ports import open_sockets
 
-    with open_sockets(wire) as sockets:
+    with closing(open_sockets(wire)) as sockets:
         ports = sockets.ports
     return Finding("ports", Verdict.OK, f"{ports.control} to {ports.markers} on {wire.bind} are free")
 
@@ -176,7 +177,7 @@ def _landmarker() -> Finding:
 def _cameras() -> Finding:
     import cv2
 
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    cv2.setLogLevel(0)  # it would complain about every number without a camera
     found = []
     for number in range(CAMERAS_TRIED):
         camera = cv2.VideoCapture(number)
@@ -184,7 +185,6 @@ def _cameras() -> Finding:
             width, height = camera.get(cv2.CAP_PROP_FRAME_WIDTH), camera.get(cv2.CAP_PROP_FRAME_HEIGHT)
             found.append(f"--camera {number}: {width:.0f}x{height:.0f} by {camera.getBackendName()}")
         camera.release()
-    cv2.utils.logging.setLogLevel(level)
     if found:
         return Finding("cameras", Verdict.OK, "; ".join(found))
     return Finding(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import psm_stream
 from psm_stream.errors import ConfigError, PsmError
 
 INTERRUPTED = 130
@@ -17,9 +18,10 @@ INTERRUPTED = 130
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises ConfigError in one line and suggests the nearest option."""
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+    def __init__(self, prog: str, description: str, usage: str | None = None, epilog: str | None = None) -> None:
+        super().__init__(prog=prog, description=description, usage=usage, epilog=epilog, allow_abbrev=False)
         self.add_argument("--debug", action="store_true", help="show a traceback with an error")
+        self.add_argument("--version", action="version", version=f"psm-stream {psm_stream.__version__}")
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError where argparse would print the whole usage and exit."""

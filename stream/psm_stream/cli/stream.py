@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 TERMINATED = 143
 UNTRAINED = "the encoder is UNTRAINED: its embeddings show that the path works, not what a face does"
 
-# flag: (dotted key, help)
-_SHORT: dict[str, tuple[str, str]] = {
-    "--person": ("person", "name of the person: their newest model runs, if there is one"),
-    "--model": ("encoder.model", "encoder bundle (a folder); default: the general encoder of this package"),
-    "--record": ("record.root", "record under this folder, as <date>/<number>"),
-    "--adapt": ("adapt", "auto, manual or off: fine-tune a model of this person meanwhile (only off in this version)"),
-    "--device": ("encoder.device", "auto, cpu, cuda or tensorrt; anything but auto is taken at its word"),
-    "--pace": ("source.pace", "files: live keeps their timing and drops like a camera, fast takes every frame"),
-    "--frames": ("frames", "stop after so many captured frames"),
-    "--duration": ("duration_s", "stop after so many seconds"),
-    "--bind": ("wire.bind", "address to listen on; default 127.0.0.1: this machine only"),
-    "--control-port": ("wire.control_port", "control port, or auto; the publisher is at +1, latest +2, markers +3"),
-    "--header": ("wire.header", "msgpack or json"),
+# flag: (dotted key, what its value is, help)
+_SHORT: dict[str, tuple[str, str, str]] = {
+    "--person": ("person", "NAME", "who it is: their newest model runs, if there is one"),
+    "--model": ("encoder.model", "BUNDLE", "encoder bundle (a folder); default: the general encoder of this package"),
+    "--record": ("record.root", "DIR", "record under this folder, as <date>/<number>"),
+    "--adapt": ("adapt", "MODE", "auto, manual or off: adapt to the person meanwhile (this version: only off)"),
+    "--device": ("encoder.device", "NAME", "auto, cpu, cuda or tensorrt; anything but auto is taken at its word"),
+    "--pace": ("source.pace", "PACE", "files: live keeps their timing and drops like a camera, fast takes every frame"),
+    "--frames": ("frames", "N", "stop after so many captured frames"),
+    "--duration": ("duration_s", "SECONDS", "stop after so long"),
+    "--bind": ("wire.bind", "HOST", "address to listen on; default 127.0.0.1: this machine only"),
+    "--control-port": ("wire.control_port", "N", "control port (50120) or auto; publisher +1, latest +2, markers +3"),
+    "--header": ("wire.header", "FORMAT", "msgpack or json"),
 }
 
 
@@ -51,20 +51,24 @@ def entry() -> NoReturn:
 
 
 def _parser() -> Parser:
-    parser = Parser("psm-stream", "Read a face live and publish what it does over ZeroMQ. Without a source: the demo.")
+    parser = Parser(
+        "psm-stream",
+        "Read a face live and publish what it does over ZeroMQ. Without a source: the demo.",
+        usage="psm-stream [--camera N | --rtsp URL | --source PATH] [options]",
+        epilog="Any setting can be given by its dotted key, as in --source.width 640; docs/settings.md lists them.",
+    )
     where = parser.add_argument_group("source (one of)")
     where.add_argument("--camera", metavar="N", help="webcam number")
     where.add_argument("--rtsp", metavar="URL", help="network camera")
     where.add_argument("--source", metavar="PATH", help="video file, folder of images, or demo")
-    for flag, (_, text) in _SHORT.items():
-        parser.add_argument(flag, metavar=flag[2:].upper().replace("-", "_"), help=text)
+    for flag, (_, value, text) in _SHORT.items():
+        parser.add_argument(flag, metavar=value, help=text)
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
     parser.add_argument("--summary", metavar="FILE", help="write the summary here as JSON at the end")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
-    dotted = parser.add_argument_group("any setting, by its dotted key (docs/settings.md)")
     for key in config.dotted_keys():
         if "." in key:
-            dotted.add_argument(f"--{key}", metavar="VALUE")
+            parser.add_argument(f"--{key}", help=SUPPRESS)
     return parser
 
 
@@ -72,7 +76,7 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
     """Dotted keys from the flags that were given."""
     given = vars(arguments)
     overrides = {key: given[key] for key in config.dotted_keys() if "." in key and given[key] is not None}
-    for flag, (key, _) in _SHORT.items():
+    for flag, (key, _, _) in _SHORT.items():
         value = given[flag[2:].replace("-", "_")]
         if value is not None:
             overrides[key] = value
