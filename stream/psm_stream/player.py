@@ -10,6 +10,7 @@ import queue
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,16 +111,16 @@ class Player:
         )
 
     def _wait_until(self, t: float) -> None:
-        """Let the time come, and meanwhile take what arrives and keep the beat; at the fast pace, do that once."""
+        """Let the time come, and meanwhile take what arrives and keep the beat; at the fast pace do that once."""
         while not self._is_told_to_quit:
+            for _ in range(self._inbox.qsize()):  # no more than is there now, so that a flood cannot hold up frames
+                self._take(self._inbox.get())
             now = self._clock()
             self._beat(now)
-            wait_s = min(t, self._next_heartbeat, self._next_stats) - now if self._is_paced and t > now else 0.0
-            try:
-                self._take(self._inbox.get(timeout=wait_s) if wait_s > 0 else self._inbox.get_nowait())
-            except queue.Empty:
-                if not self._is_paced or self._clock() >= t:
-                    return
+            if not self._is_paced or now >= t:
+                return
+            with suppress(queue.Empty):
+                self._take(self._inbox.get(timeout=min(t, self._next_heartbeat, self._next_stats) - now))
 
     def _take(self, item: Arrival | BaseException) -> None:
         if isinstance(item, BaseException):

@@ -27,11 +27,13 @@ from psm_stream.pipeline import Pipeline
 from psm_stream.record.framing import Entry, entries, survey
 from psm_stream.record.log import PROFILE
 from psm_stream.record.session import LOG
-from psm_stream.record.writer import Opening, Recorder
+from psm_stream.record.writer import Opening, Outside, Recorder
 from psm_stream.values import NAN, AlignedFace, Faces, Image, Input, Stamp
 from psm_stream.wire.messages import MessageBuilder
 
 RUN = "ab" * 16
+BEGAN = 99.5
+"""When a recorded run began, s; frame 0 is half a second later."""
 
 
 def a_stamp(index: int, fps: float = 30.0) -> Stamp:
@@ -50,8 +52,17 @@ def a_face(stamp: Stamp, face_id: int = 0, size_px: int = 32, rich: bool = False
         to_crop=draw.normal(0, 1, (2, 3)).astype(np.float32),
         confidence=float(draw.random()),
         blendshapes=draw.random(52).astype(np.float32) if rich else None,
-        pose=draw.normal(0, 1, (4, 4)).astype(np.float32) if rich else None,
+        pose=_a_pose(draw) if rich else None,
     )
+
+
+def _a_pose(draw: np.random.Generator) -> NDArray[np.float32]:
+    """Return some [4, 4] rotation and translation."""
+    pose = np.eye(4, dtype=np.float32)
+    turn, _ = np.linalg.qr(draw.normal(size=(3, 3)))
+    pose[:3, :3] = turn * np.sign(np.linalg.det(turn))
+    pose[:3, 3] = draw.normal(0, 20, 3)
+    return pose
 
 
 def some_faces(index: int, face_ids: tuple[int, ...] = (0,), size_px: int = 32, rich: bool = False) -> Faces:
@@ -110,7 +121,7 @@ def open_fake(folder: Path) -> Any:
 
 
 def record_run(root: Path, encoder: Any, items: Iterable[Input], **opening: Any) -> Path:
-    """Record what a live run over these inputs would be, and return the session's folder.
+    """Record what a live run over these inputs would be, begun at BEGAN, and return the session's folder.
 
     opening: fields of `Opening`; `header` chooses msgpack or json.
     """
@@ -118,7 +129,12 @@ def record_run(root: Path, encoder: Any, items: Iterable[Input], **opening: Any)
     epoch, waiting = opening.get("model_epoch", 0), opening.get("waiting")
     config = {"wire": {"header": header}, "encoder": {"threads": 1}}
     settings = RecordSettings(root=root, min_free_gb=0)
-    recorder = Recorder.start(settings, Opening(RUN, config, "fake", encoder, **opening), notify=lambda _: None)
+    recorder = Recorder.start(
+        settings,
+        Opening(RUN, config, "fake", encoder, **opening),
+        notify=lambda _: None,
+        outside=Outside(clock=lambda: BEGAN),
+    )
     builder = MessageBuilder(RUN, header, clock=lambda: 0.0)
     pipeline = Pipeline(encoder, model_epoch=epoch)
     if waiting is not None:

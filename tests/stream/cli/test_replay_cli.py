@@ -1,0 +1,237 @@
+"""psm-replay as people run it: outcomes, exit codes, one-line errors, killed recordings, Ctrl-C."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from psm_stream.bundle import general_bundle, open_bundle
+from psm_stream.cli.replay import main
+from psm_stream.encoder import open_encoder
+from psm_stream.record.reader import Session
+from psm_stream.record.testing import record_run, rewrite, some_faces
+from psm_stream.values import Marker, NoFace
+
+FRAMES = 5
+
+# Ctrl-C as from a terminal, even where the tests run with it ignored
+COMMAND = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from psm_stream.cli.replay import main
+sys.exit(main())
+"""
+
+RECORDS_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from psm_stream.bundle import general_bundle, open_bundle
+from psm_stream.config import RecordSettings
+from psm_stream.encoder import open_encoder
+from psm_stream.pipeline import Pipeline
+from psm_stream.record.testing import some_faces
+from psm_stream.record.writer import Opening, Recorder
+from psm_stream.wire.messages import MessageBuilder
+
+encoder = open_encoder(open_bundle(general_bundle()), "cpu")
+builder, pipeline = MessageBuilder("ab" * 16, "msgpack", time.monotonic), Pipeline(encoder)
+settings = RecordSettings(root=Path(sys.argv[1]), min_free_gb=0)
+recorder = Recorder.start(settings, Opening("ab" * 16, {}, "fake", encoder), lambda notice: None)
+print(recorder.folder, flush=True)
+for index in range(10_000):
+    item = some_faces(index, size_px=128)
+    recorder.input(item)
+    for result in pipeline.step(item):
+        for message in builder.build(result):
+            recorder.message(message)
+    print(index, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return open_encoder(open_bundle(general_bundle()), "cpu")
+
+
+@pytest.fixture
+def folder(tmp_path, encoder):
+    faces = [some_faces(index, size_px=128) for index in range(FRAMES)]
+    items = [*faces, Marker("m", 100.0, "control"), NoFace(some_faces(FRAMES).frame, "none")]
+    return record_run(tmp_path, encoder, items, name="trial 1")
+
+
+def one_error(capsys) -> str:
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+def test_verify_passes_what_the_real_encoder_recorded(folder, capsys, encoder):
+    assert main([str(folder), "--verify"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == (
+        f"{FRAMES} embeddings compared on {encoder.provider}, equal to the byte, {2 * FRAMES} messages in all\n"
+    )
+    assert "(trial 1): fake" in captured.err
+    assert f"{FRAMES + 2} inputs" in captured.err
+    assert ("UNTRAINED" in captured.err) == (not encoder.trained)
+
+
+def test_verify_as_json(folder, capsys):
+    assert main([str(folder), "--verify", "--json", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    outcome = json.loads(captured.out)
+    assert (outcome["equal"], outcome["embeddings"], outcome["finished"]) == (True, FRAMES, True)
+    assert captured.err == ""
+
+
+def test_verify_names_the_first_difference_and_exits_1(folder, capsys):
+    def flip(entries):
+        place = [n for n, entry in enumerate(entries) if entry.channel == "embedding.00"][3]
+        body = entries[place].body
+        entries[place] = type(entries[place])(
+            **{name: getattr(entries[place], name) for name in ("channel", "encoding", "log_ns", "sequence", "offset")},
+            body=body[:-1] + bytes([body[-1] ^ 1]),
+        )
+        return entries
+
+    rewrite(folder, flip)
+    assert main([str(folder), "--verify"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("DIFFERENT after 3 equal embeddings: frame 3, embedding.00: value 255 is ")
+    assert main([str(folder), "--verify", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["difference"].startswith("frame 3, embedding.00")
+
+
+def test_nothing_to_verify_is_said(tmp_path, capsys, encoder):
+    empty = record_run(tmp_path, encoder, [NoFace(some_faces(0).frame, "none")])
+    assert main([str(empty), "--verify"]) == 0
+    assert capsys.readouterr().out == "0 embeddings compared: none were recorded\n"
+
+
+def test_export_says_where(folder, capsys):
+    assert main([str(folder), "--export", "csv"]) == 0
+    assert capsys.readouterr().out == f"{FRAMES + 1} rows and 1 markers in {folder / 'exports' / '001'}\n"
+    assert main([str(folder), "--export", "parquet", "--json"]) == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported == {"folder": str(folder / "exports" / "002"), "rows": FRAMES + 1, "markers": 1, "missing": 0}
+
+
+def test_verify_and_export_in_one_go(folder, tmp_path, capsys):
+    assert main([str(folder), "--verify", "--export", "csv", "--out", str(tmp_path / "tables")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert (tmp_path / "tables" / "faces.csv").exists()
+
+
+def test_publish_at_the_fast_pace(folder, capsys):
+    assert main([str(folder), "--pace", "fast", "--control-port", "auto"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"published {FRAMES} embeddings of {FRAMES + 1} frames\n"
+    assert "control on port" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--verfy"], "did you mean --verify"),
+        (["--export", "xls"], "expected parquet or csv"),
+        (["--pace", "quick"], "expected live or fast"),
+        (["--device", "gpu"], "expected cpu or cuda"),
+        (["--header", "xml"], "expected msgpack or json"),
+        (["--out", "there"], "add --export"),
+        (["--control-port", "none"], "control_port"),
+    ],
+)
+def test_wrong_options_are_one_line_and_exit_2(folder, capsys, options, says):
+    assert main([str(folder), *options]) == 2
+    assert says in one_error(capsys)
+
+
+def test_no_session_is_one_line(capsys):
+    assert main([]) == 2
+    assert "SESSION" in one_error(capsys)
+
+
+def test_a_foreign_folder_is_one_line_and_exits_1(tmp_path, capsys):
+    assert main([str(tmp_path), "--verify"]) == 1
+    assert "is not a session" in one_error(capsys)
+    assert main([str(tmp_path / "nothing")]) == 1
+    assert "does not exist" in one_error(capsys)
+
+
+def test_the_folder_above_names_the_session(folder, tmp_path, capsys):
+    assert main([str(tmp_path), "--verify"]) == 1
+    assert str(folder) in one_error(capsys)
+
+
+def test_damage_is_one_line_that_names_the_place(folder, capsys):
+    log = bytearray((folder / "session.mcap").read_bytes())
+    log[len(log) // 2] ^= 1
+    (folder / "session.mcap").write_bytes(log)
+    for options in (["--verify"], ["--export", "csv"], ["--pace", "fast", "--control-port", "auto"]):
+        assert main([str(folder), *options]) == 1
+        error = one_error(capsys)
+        assert "damaged at byte" in error
+        assert "CRC" in error
+
+
+def test_a_changed_model_is_one_line(folder, capsys):
+    (copy,) = (folder / "models").glob("*/encoder.onnx")
+    copy.write_bytes(copy.read_bytes()[:-1] + b"\0")
+    assert main([str(folder), "--verify"]) == 1
+    assert "encoder.onnx" in one_error(capsys)
+
+
+needs_sigkill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+
+
+@needs_sigkill
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_killed_recording_verifies_up_to_the_cut(tmp_path, capsys, seed):
+    after = random.Random(seed).randrange(60, 150)
+    command = [sys.executable, "-c", RECORDS_FOR_EVER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        folder = Path(child.stdout.readline().strip())
+        for _ in range(after):
+            child.stdout.readline()
+        child.send_signal(signal.SIGKILL)
+    assert not Session(folder).is_finished
+    assert main([str(folder), "--verify", "--json"]) == 0
+    captured = capsys.readouterr()
+    outcome = json.loads(captured.out)
+    recorded = sum(message.kind == "embedding" for message in Session(folder).messages())
+    assert (outcome["equal"], outcome["finished"], outcome["embeddings"]) == (True, False, recorded)
+    assert "CUT OFF" in captured.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals to a console process differ")
+def test_ctrl_c_ends_a_publication_cleanly(tmp_path, encoder):
+    items = [some_faces(0, size_px=128), Marker("much later", 1e6, "control")]
+    folder = record_run(tmp_path, encoder, items)
+    command = [sys.executable, "-c", COMMAND, str(folder), "--control-port", "auto"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        line = ""
+        while "control on port" not in line:
+            line = child.stderr.readline()
+            assert line
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_values_in_the_table_are_those_that_the_encoder_gave(folder, encoder, tmp_path):
+    """End to end: crop to CSV."""
+    assert main([str(folder), "--export", "csv", "--out", str(tmp_path / "t"), "--quiet"]) == 0
+    header, first, *_ = (tmp_path / "t" / "faces.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), first.split(","), strict=True))
+    vector = np.array([row[f"emb_{number}"] for number in range(encoder.dimension)], np.float32)
+    assert np.array_equal(vector, encoder.encode(some_faces(0, size_px=128).faces[0].crop))
