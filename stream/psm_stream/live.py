@@ -39,6 +39,8 @@ STATS_EVERY_S = 1.0
 HEARTBEAT_EVERY_S = 2.0
 PATIENCE_S = 0.1
 """Longest wait for an input, so that an interrupt is seen at once."""
+JOIN_S = 0.4
+"""How long the end waits for a thread that is inside a driver or a network; it is left behind then."""
 FAREWELL_S = 0.1
 """Sockets close without lingering; so long ZeroMQ has for the last messages."""
 
@@ -258,22 +260,27 @@ class Live:
         )
 
     def _close(self) -> None:
-        """Let go of everything, in the order in which it feeds each other; nothing here waits long."""
+        """Let go of everything, in the order in which it feeds each other; nothing here waits long when interrupted."""
         self._capture.stop()
         self._slot.close()
         self._inbox.close()
-        self._capture.join(0.5)
+        self._capture.join(JOIN_S)
         if self._aligning.ident is not None:
-            self._aligning.join(0.5)
-        self.telemetry.count_rest(self._capture.captured)
+            self._aligning.join(JOIN_S)
+        self._take_what_is_left()
+        self.telemetry.count_rest(self._capture.captured, self._slot.undelivered)
         self._send(self.builder.stats(self.summary()))
         self.recording.stop(self.stopped.reason if self.stopped else "interrupted")
-        if not self.recording.join():
+        if not self.recording.join(in_a_hurry=self.interrupted):
             self._console.say("the disk is slow: the recording lacks its end, but opens", "yellow")
-        while (item := self._inbox.get(0.0)) is not None:
-            if isinstance(item, Notice | LogLine | Order):
-                self._take(item)
+        self._take_what_is_left()
         self._ingress.stop()
         self._ingress.join()
         time.sleep(FAREWELL_S)
         self.parts.close(aligner_in_use=self._aligning.is_alive())
+
+    def _take_what_is_left(self) -> None:
+        """Take the markers and announcements that wait; orders are answered by the ingress as it shuts down."""
+        while (item := self._inbox.get(0.0)) is not None:
+            if isinstance(item, Marker | Notice | LogLine):
+                self._take(item)

@@ -12,8 +12,9 @@ from psm_stream.startup import Parts
 from psm_stream.values import Frame, Input, Notice
 from psm_stream.wire.messages import Message
 
-END_WITHIN_S = 0.5
-"""How long the end of a run waits for the disk."""
+HURRY_S = 0.4
+PATIENCE_S = 60.0
+"""How long the end of a run waits for the disk, with and without somebody at Ctrl-C."""
 
 
 class Recording:
@@ -79,6 +80,6 @@ class Recording:
         if self._recorder is not None:
             self._recorder.stop(reason)
 
-    def join(self) -> bool:
+    def join(self, in_a_hurry: bool) -> bool:
         """Wait for the rest to be written. False: the disk did not take it in time."""
-        return self._recorder is None or self._recorder.join(END_WITHIN_S)
+        return self._recorder is None or self._recorder.join(HURRY_S if in_a_hurry else PATIENCE_S)

@@ -53,11 +53,12 @@ class Telemetry:
         self.processed += 1
         self.no_face += isinstance(sighting, NoFace)
 
-    def count_rest(self, captured: int) -> None:
-        """At the end: frames captured and not reached were dropped by the shutdown."""
+    def count_rest(self, captured: int, undelivered: Mapping[str, int]) -> None:
+        """At the end: account for what no frame carries, by cause, and for frames that were on their way ("stop")."""
+        self.dropped.update(undelivered)
         rest = captured - self.captured
         if rest > 0:
-            self.dropped["shutdown"] += rest
+            self.dropped["stop"] += rest
 
     def published(self, t_capture: float, t_publish: float) -> None:
         """Count the latency of one embedding."""

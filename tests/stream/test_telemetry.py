@@ -10,8 +10,13 @@ from psm_stream.testing import ManualClock
 from psm_stream.values import NoFace, Stamp
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["slot", "decode"]), st.integers(1, 5))), st.integers(0, 9))
-def test_captured_is_processed_plus_dropped_at_every_moment(gaps: list[dict[str, int]], rest: int) -> None:
+GAP = st.dictionaries(st.sampled_from(["slot", "decode"]), st.integers(1, 5))
+
+
+@given(st.lists(GAP), GAP, st.integers(0, 9))
+def test_captured_is_processed_plus_dropped_at_every_moment(
+    gaps: list[dict[str, int]], tail: dict[str, int], on_their_way: int
+) -> None:
     clock = ManualClock()
     telemetry = Telemetry(clock)
     index = -1
@@ -20,9 +25,11 @@ def test_captured_is_processed_plus_dropped_at_every_moment(gaps: list[dict[str,
         telemetry.count(NoFace(Stamp(index, clock(), dropped=gap), "none"))
         frames = telemetry.summary({})["frames"]
         assert frames["captured"] == frames["processed"] + sum(frames["dropped"].values()) == index + 1
-    telemetry.count_rest(index + 1 + rest)
+    captured = index + 1 + sum(tail.values()) + on_their_way
+    telemetry.count_rest(captured, tail)
     frames = telemetry.summary({})["frames"]
-    assert frames["captured"] == frames["processed"] + sum(frames["dropped"].values()) == index + 1 + rest
+    assert frames["captured"] == frames["processed"] + sum(frames["dropped"].values()) == captured
+    assert frames["dropped"].get("stop", 0) == on_their_way
 
 
 def test_summary_is_plain_json_with_the_promised_keys() -> None:
