@@ -21,6 +21,8 @@ from psm_stream.values import NAN
 _OPEN_S = 5.0
 # A stream that worked is tried again for less long, so that its return is soon noticed.
 _REOPEN_S = 2.0
+# A thread that was left behind in FFmpeg ends by itself so much later.
+_GRACE_S = 1.0
 # The longest wait for a key frame: cameras send one every 1 to 4 s, some every 10 s.
 _NO_PICTURE_S = 15.0
 # Over a minute at 30 fps; the capture thread takes them as they come, so this is only ever full if it is suspended.
@@ -156,9 +158,11 @@ class _Stream:
         self.fps: float | None = None
 
     def open(self) -> None:
+        # After the reader's limit: FFmpeg calls its own time-outs "invalid data".
+        limit_s = self._open_s + _GRACE_S
         options = {
             "rtsp_transport": self._settings.transport,
-            "timeout": str(int(self._open_s * 1e6)),
+            "timeout": str(int(limit_s * 1e6)),
             "allowed_media_types": "video",
             "flags": "low_delay",
             # No look ahead for the format: SDP and the stream itself say it. Looking costs up to 1.2 s, and with
@@ -166,9 +170,10 @@ class _Stream:
             "analyzeduration": "0",
             "probesize": "32",
         }
-        limits = (self._open_s, self._settings.stall_s)
         try:
-            self._container = av.open(self._settings.rtsp, options=options, timeout=limits)
+            self._container = av.open(
+                self._settings.rtsp, options=options, timeout=(limit_s, self._settings.stall_s + _GRACE_S)
+            )
         except (av.FFmpegError, OSError) as error:
             reason = _why_not(error, self._name, self._open_s, self._settings)
         else:
