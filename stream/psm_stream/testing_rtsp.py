@@ -1,7 +1,7 @@
 """A small RTSP server for tests and trials: H.264 in real time, and it can be cut off, frozen and restored.
 
-Each picture carries its number (`psm_stream.testing.number_in`). Source: RFC 2326 (RTSP 1.0), RFC 3550 (RTP) and
-RFC 6184 (H.264 in RTP).
+Unless it is told to draw something else, each picture carries its number (`psm_stream.testing.number_in`). Source:
+RFC 2326 (RTSP 1.0), RFC 3550 (RTP) and RFC 6184 (H.264 in RTP).
 """
 
 from __future__ import annotations
@@ -11,30 +11,41 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 
 import av
 
 from psm_stream.testing import numbered_image
+from psm_stream.values import Image
 
 _WIDTH, _HEIGHT = 320, 240
 _MTU = 1400
 _RTP_CLOCK_HZ = 90_000
 
 
+def _numbered(number: int) -> Image:
+    return numbered_image(number, _WIDTH, _HEIGHT)
+
+
 class RtspServer:
     """Serves rtsp://127.0.0.1:<port>/live over TCP or UDP until it is closed.
 
     login: "user:password" that a client must give, or "". gop: pictures from one key frame to the next; there is one
-    more whenever a client begins, as cameras do it.
+    more whenever a client begins, as cameras do it. draw: gives the picture of a number, [H, W, 3] RGB, always of one
+    size.
     """
 
-    def __init__(self, fps: float = 25.0, login: str = "", gop: int = 50) -> None:
+    def __init__(
+        self, fps: float = 25.0, login: str = "", gop: int = 50, draw: Callable[[int], Image] = _numbered
+    ) -> None:
         self.fps, self.login, self.gop = fps, login, gop
+        self._draw = draw
         self.sent: dict[int, float] = {}
         """Number of each picture -> when it was sent, s on `time.monotonic`."""
+        self.begun: list[int] = []
+        """Number of the first picture that each client got."""
         self.is_frozen = False
         """While True, connections are held and nothing is sent."""
         self._listener: socket.socket | None = None
@@ -93,16 +104,18 @@ class RtspServer:
     def _stream(self) -> None:
         encoder = av.CodecContext.create("libx264", "w")
         encoder.time_base = Fraction(1, int(self.fps))
-        encoder.width, encoder.height, encoder.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
+        encoder.height, encoder.width = self._draw(0).shape[:2]
+        encoder.pix_fmt = "yuv420p"
         encoder.framerate, encoder.gop_size = int(self.fps), self.gop
         encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23"}
         encoder.thread_count = 1
         due, number = time.monotonic(), 0
         while self._running:
-            frame = av.VideoFrame.from_ndarray(numbered_image(number, _WIDTH, _HEIGHT), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(self._draw(number), format="rgb24")
             frame.pts = number
-            if any(client.starts() for client in self._clients):
+            if not self.is_frozen and any(client.starts() for client in self._clients):
                 frame.pict_type = av.video.frame.PictureType.I  # as cameras do
+                self.begun.append(number)
             units = [unit for packet in encoder.encode(frame) for unit in _nal_units(bytes(packet))]
             time.sleep(max(0.0, due - time.monotonic()))
             due += 1 / self.fps
