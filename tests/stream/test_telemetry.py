@@ -9,7 +9,6 @@ from psm_stream.telemetry import Telemetry
 from psm_stream.testing import ManualClock
 from psm_stream.values import NoFace, Stamp
 
-
 GAP = st.dictionaries(st.sampled_from(["slot", "decode"]), st.integers(1, 5))
 
 
