@@ -484,6 +484,10 @@ def test_markers_need_no_answer_and_arrive_before_close_returns(live):
                 markers.send("start", t=12.5, trial=3)
             message = subscriber.receive(0.05)
             seen += [message] if message else []
+        with Markers(live.address) as markers:
+            markers.send("once")
+        while seen[-1].value != "once":
+            seen.append(subscriber.receive(PATIENCE_S))
     assert seen[0].value == "start"
     assert seen[0].header["fields"] == {"t": 12.5, "trial": 3}
 

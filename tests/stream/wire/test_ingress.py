@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from psm_stream.config import WireSettings
+from psm_stream.testing import ManualClock
 from psm_stream.values import Marker
 from psm_stream.wire.ingress import About, Ingress, Order
 from psm_stream.wire.messages import LogLine
@@ -32,7 +33,7 @@ def answer_at_once(item: object) -> None:
 class Rig:
     """An ingress, what it put, and sockets that talk to it."""
 
-    def __init__(self, answer_within_s: float = PATIENCE_S, state=dict, put=None) -> None:
+    def __init__(self, answer_within_s: float = PATIENCE_S, state=dict, put=None, clock=time.monotonic) -> None:
         self.got: queue.SimpleQueue = queue.SimpleQueue()
         self.errors: list[BaseException] = []
         self.sockets = open_sockets(WireSettings(control_port="auto"))
@@ -41,7 +42,7 @@ class Rig:
             About("0" * 32, 0.0),
             put or self.got.put,
             state,
-            time.monotonic,
+            clock,
             self.errors.append,
             answer_within_s=answer_within_s,
         )
@@ -195,28 +196,21 @@ def test_a_peer_that_sends_too_much_is_cut_off_and_the_service_goes_on(rig):
         assert not asker.poll(0)
 
 
-def test_malformed_markers_are_counted_and_told_but_not_each(rig):
-    with rig.pusher() as pusher:
-        for _ in range(100):
-            pusher.send(b"\xff")
-        pusher.send(b"end")
-        got = []
-        while not (got and isinstance(got[-1], Marker)):
-            got.append(rig.next())
-    assert rig.ingress.markers_malformed == 100
-    warnings = [item for item in got if isinstance(item, LogLine)]
-    assert len(warnings) < 10
-    assert all(line.level == "warning" and "malformed marker" in line.text for line in warnings)
-
-
-def test_the_last_malformed_markers_are_told_too(rig):
-    """The first is told at once, the others when the second is over, without a further marker to prompt it."""
-    with rig.pusher() as pusher:
+def test_malformed_markers_are_all_counted_and_told_once_a_second():
+    clock = ManualClock()
+    with closing(Rig(clock=clock)) as rig, rig.pusher() as pusher:
         pusher.send(b"\xff")
-        assert rig.next().text.startswith("1 malformed")
-        for _ in range(9):
+        assert rig.next() == LogLine(
+            "warning", "1 malformed marker(s) ignored, the last: the msgpack value is no map", clock()
+        )
+        for index in range(9):
             pusher.send(b"\xff")
+            pusher.send(b"%d" % index)
+            assert rig.next() == Marker(str(index), clock(), "remote")  # and no line before it
+        clock.advance(1.0)
+        # told when the second is over, without a further marker to prompt it
         assert rig.next().text.startswith("9 malformed")
+        assert (rig.ingress.markers_taken, rig.ingress.markers_malformed) == (9, 10)
 
 
 BOMBS = [

@@ -81,6 +81,18 @@ def test_latest_is_one_part_and_only_the_newest_waits(sockets, context):
     assert publisher.published["latest"] > 500
 
 
+def test_a_reader_of_latest_that_does_not_conflate_gets_the_newest_too(sockets, context):
+    publisher, make = Publisher(sockets), builder()
+    with subscriber(context, sockets.ports.latest, RCVHWM=10, RCVBUF=4096) as socket:
+        publish_until_received(lambda: publisher.send_latest(make.latest(fake_embedding(0, 1.0))), socket)
+        for index in range(1, 20_001):
+            publisher.send_latest(make.latest(fake_embedding(index, 1.0)))
+        newest = -1
+        while newest != 20_000:  # without CONFLATE on our side the newest would have been dropped
+            framed = socket.recv()
+            newest = msgpack.unpackb(framed[4 : 4 + int.from_bytes(framed[:4], "little")])["frame_index"]
+
+
 def test_a_stalled_subscriber_loses_messages_and_holds_nobody(sockets, context):
     publisher, make = Publisher(sockets), builder()
     with subscriber(context, sockets.ports.publish, RCVHWM=10, RCVBUF=4096) as stalled:
