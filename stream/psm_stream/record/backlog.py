@@ -20,13 +20,13 @@ class Bound:
 class Backlog(Generic[T]):
     """Items in order, from any number of threads to one, which takes them in batches.
 
-    When it is full, `put` refuses (wait_when_full=False: live, where nothing may block) or waits for room
-    (True: files at the fast pace, where nothing may be lost).
+    When it is full, `put` waits up to wait_s for room and then refuses: 0 for live, where nothing may block; seconds
+    for files at the fast pace, where nothing may be lost.
     """
 
-    def __init__(self, bound: Bound, wait_when_full: bool = False) -> None:
+    def __init__(self, bound: Bound, wait_s: float = 0.0) -> None:
         self._bound = bound
-        self._wait_when_full = wait_when_full
+        self._wait_s = wait_s
         self._waiting: list[T] = []
         self._waiting_bytes = 0
         self._in_hand = 0
@@ -37,8 +37,8 @@ class Backlog(Generic[T]):
     def put(self, item: T, size_bytes: int, force: bool = False) -> bool:
         """Add an item. Returns False when it was not added: no room, or closed. force: add it beyond the bound too."""
         with self._changed:
-            if self._wait_when_full and not force:
-                self._changed.wait_for(lambda: self._closed or self._has_room(size_bytes))
+            if self._wait_s and not force:
+                self._changed.wait_for(lambda: self._closed or self._has_room(size_bytes), self._wait_s)
             if self._closed or not (force or self._has_room(size_bytes)):
                 return False
             self._waiting.append(item)

@@ -26,8 +26,9 @@ from psm_stream.config import RecordSettings
 from psm_stream.pipeline import Pipeline
 from psm_stream.record.framing import Entry, entries, survey
 from psm_stream.record.log import PROFILE
+from psm_stream.record.outside import Outside
 from psm_stream.record.session import LOG
-from psm_stream.record.writer import Opening, Outside, Recorder
+from psm_stream.record.writer import Opening, Recorder
 from psm_stream.values import NAN, AlignedFace, Faces, Image, Input, Stamp
 from psm_stream.wire.messages import MessageBuilder
 

@@ -81,8 +81,9 @@ class Timeline:
 
 
 class VideoTrack:
-    """Encodes frames into a file. `put` is for the capture thread, `close` for whoever ends the recording.
+    """Encodes frames into a file. `put` is for one thread, `close` for whoever ends the recording.
 
+    wait_s: how long `put` waits for room before it drops a frame.
     written: called with each frame's place in the file. trouble: called once, in words, when frames begin to be
     lost. done: called when nothing more will be written. All three are called from the video thread, `trouble` also
     from the one that puts.
@@ -97,7 +98,7 @@ class VideoTrack:
         written: Callable[[VideoFrame], None],
         trouble: Callable[[str], None],
         done: Callable[[], None],
-        wait_when_full: bool = False,
+        wait_s: float = 0.0,
         bound: Bound = BOUND,
     ) -> None:
         self._path = path
@@ -106,7 +107,7 @@ class VideoTrack:
         self._written = written
         self._trouble = trouble
         self._done = done
-        self._backlog: Backlog[Frame] = Backlog(bound, wait_when_full)
+        self._backlog: Backlog[Frame] = Backlog(bound, wait_s)
         self._dropped: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._has_failed = False

@@ -6,21 +6,20 @@ the recording with a `recording.stopped` notice, and the stream goes on.
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from psm_stream.config import RecordSettings
-from psm_stream.errors import DiskFull, PsmError, SessionError
+from psm_stream.errors import PsmError, SessionError
 from psm_stream.record import session
 from psm_stream.record.backlog import Backlog, Bound
 from psm_stream.record.codec import Record, Start, Swap, VideoFrame
 from psm_stream.record.log import LogWriter
+from psm_stream.record.outside import Outside
 from psm_stream.record.versions import versions
 from psm_stream.record.video import VideoTrack
 from psm_stream.values import Faces, Frame, Input, Marker, NoFace, Notice, SwapEncoder
@@ -37,6 +36,9 @@ LIVE_BOUND = Bound(items=8192, size_bytes=64 * 2**20)
 
 FAST_BOUND = Bound(items=256, size_bytes=8 * 2**20)
 """At the fast pace the live loop waits instead, so a short queue does, and a crash takes less with it."""
+
+PATIENCE_S = 5.0
+"""At the fast pace a disk that makes no room for so long has failed."""
 
 DEFAULT_ROOT = Path("sessions")
 
@@ -62,32 +64,6 @@ class Opening:
     waiting: SwapEncoder | None = None
     is_live: bool = True
     name: str = ""
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free space of the disk that holds a folder."""
-    return shutil.disk_usage(folder).free
-
-
-def create_file(path: Path) -> BinaryIO:
-    """Open a new file for writing. Raises FileExistsError rather than overwrite."""
-    return path.open("xb")
-
-
-def sync_file(file: BinaryIO) -> None:
-    """Ask for the file to be on the disk itself, so that a power cut does not take it."""
-    os.fsync(file.fileno())
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a recorder touches of the machine; a test hands in its own."""
-
-    clock: Callable[[], float] = time.monotonic
-    unix_clock: Callable[[], float] = time.time
-    free_bytes: Callable[[Path], int] = free_bytes
-    create_file: Callable[[Path], BinaryIO] = create_file
-    sync_file: Callable[[BinaryIO], None] = sync_file
 
 
 _Item: TypeAlias = "tuple[Record | SwapEncoder | Message, float]"
@@ -120,7 +96,7 @@ class Recorder:
         self._notify = notify
         self._outside = outside
         self._min_free_bytes = min_free_bytes
-        self._backlog: Backlog[_Item] = Backlog(bound, wait_when_full)
+        self._backlog: Backlog[_Item] = Backlog(bound, PATIENCE_S if wait_when_full else 0.0)
         self._lock = threading.Lock()
         self._reason = ""
         self._has_failed = False
@@ -137,7 +113,7 @@ class Recorder:
                 written=self._video_written,
                 trouble=self._video_trouble,
                 done=self._video_done,
-                wait_when_full=wait_when_full,
+                wait_s=PATIENCE_S if wait_when_full else 0.0,
             )
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
@@ -165,7 +141,7 @@ class Recorder:
         outside = outside or Outside()
         root = (settings.root or DEFAULT_ROOT).absolute()
         min_free_bytes = settings.min_free_gb * 1e9
-        _check_room(root, min_free_bytes, outside)
+        outside.check_room(root, min_free_bytes)
         now = session.ClockPair(monotonic=outside.clock(), unix=outside.unix_clock())
         folder = session.new_session_folder(root, now.unix)
         info = session.SessionInfo(
@@ -382,17 +358,6 @@ class Recorder:
 
     def _video_trouble(self, words: str) -> None:
         self._notify(Notice("recording.video", self._outside.clock(), {"folder": str(self.folder), "reason": words}))
-
-
-def _check_room(root: Path, min_free_bytes: float, outside: Outside) -> None:
-    there = next((folder for folder in (root, *root.parents) if folder.exists()), root)
-    try:
-        free = outside.free_bytes(there)
-    except OSError as error:
-        raise SessionError(f"cannot record under {root}: {session.in_words(error)}") from None
-    if free < min_free_bytes:
-        room = f"{free / 1e9:.2f} GB free, {min_free_bytes / 1e9:g} GB are kept (record.min_free_gb)"
-        raise DiskFull(f"cannot record under {root}: {room}; make room or name another disk")
 
 
 def _time_of(item: Input, clock: Callable[[], float]) -> float:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from psm_stream.config import RecordSettings
+from psm_stream.record.outside import Outside
 from psm_stream.record.testing import fake_encoder
-from psm_stream.record.writer import Opening, Outside, Recorder
+from psm_stream.record.writer import Opening, Recorder
 from psm_stream.values import Notice
 from psm_stream.wire.messages import Message, MessageBuilder
 

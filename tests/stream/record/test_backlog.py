@@ -67,7 +67,7 @@ def test_gathering_ends_early_when_half_full():
 
 
 def test_who_waits_for_room_loses_nothing_and_keeps_order():
-    backlog = Backlog(Bound(3, 100), wait_when_full=True)
+    backlog = Backlog(Bound(3, 100), wait_s=60)
 
     def put_all():
         for number in range(200):
@@ -84,7 +84,7 @@ def test_who_waits_for_room_loses_nothing_and_keeps_order():
 
 
 def test_closing_lets_go_who_waits_for_room():
-    backlog = Backlog(Bound(1, 100), wait_when_full=True)
+    backlog = Backlog(Bound(1, 100), wait_s=60)
     backlog.put(1, 1)
     answers = []
     putter = threading.Thread(target=lambda: answers.append(backlog.put(2, 1)))
@@ -92,3 +92,9 @@ def test_closing_lets_go_who_waits_for_room():
     backlog.close()
     putter.join(30)
     assert answers == [False]
+
+
+def test_patience_has_an_end():
+    backlog = Backlog(Bound(1, 100), wait_s=0.01)
+    assert backlog.put(1, 1)
+    assert not backlog.put(2, 1)

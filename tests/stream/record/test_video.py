@@ -157,7 +157,7 @@ def test_without_room_frames_are_dropped_counted_and_said_once(tmp_path):
 
 
 def test_at_the_fast_pace_who_puts_waits_and_no_frame_is_lost(tmp_path):
-    options = {"wait_when_full": True, "bound": Bound(items=2, size_bytes=10**9)}
+    options = {"wait_s": 60, "bound": Bound(items=2, size_bytes=10**9)}
     track = Track(tmp_path / "video.mkv", **options).write(pictures(60))
     assert track.track.frames == 60
     assert track.track.dropped() == {}

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from psm_stream.errors import DiskFull, SessionError
+from psm_stream.record import writer
 from psm_stream.record.backlog import Bound
 from psm_stream.record.codec import Start, Swap
+from psm_stream.record.outside import Outside, create_file
 from psm_stream.record.reader import Session
 from psm_stream.record.testing import fake_encoder, same_face, some_faces
-from psm_stream.record.writer import Outside, create_file
 from psm_stream.values import Faces, Marker, NoFace, SwapEncoder
 from psm_stream.wire.messages import Message
 
@@ -230,6 +231,22 @@ def test_at_the_fast_pace_who_records_waits_instead_and_nothing_is_lost(desk):
     assert [int(message.payload) for message in session.messages()] == list(range(200))
 
 
+def test_a_disk_that_hangs_ends_a_recording_that_waits_too(desk, monkeypatch):
+    monkeypatch.setattr(writer, "PATIENCE_S", 0.01)
+    gates = []
+
+    def hanging(path):
+        gates.append(Gate(path))
+        return gates[-1]
+
+    outside = Outside(create_file=hanging, sync_file=no_sync)
+    recorder = desk.start(outside=outside, wait_when_full=True, bound=Bound(items=4, size_bytes=10**6))
+    for number in range(6):
+        recorder.message(Message("log.info", b"", str(number).encode()))
+    assert "the disk is too slow" in desk.stopped().fields["reason"]
+    gates[0].open.set()
+
+
 def test_a_failing_disk_ends_a_recording_that_waits_and_lets_go_who_waits(desk):
     outside = Outside(create_file=lambda path: Failing(path, 20_000), sync_file=no_sync)
     recorder = desk.start(outside=outside, wait_when_full=True, bound=Bound(items=4, size_bytes=10**6))
@@ -306,6 +323,14 @@ def test_what_cannot_be_written_at_the_start_is_one_line_and_leaves_nothing(desk
     assert "\n" not in str(refusal.value)
     assert desk.notices == []
     assert not list(desk.root.glob("sessions/*/*"))
+
+
+def test_a_disk_that_cannot_be_asked_for_its_room_is_one_line(desk):
+    def refusing(_folder):
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(SessionError, match=r"cannot record under .*: Permission denied; name another folder"):
+        desk.start(outside=Outside(free_bytes=refusing))
 
 
 def test_credentials_do_not_reach_the_folder(desk):
