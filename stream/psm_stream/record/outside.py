@@ -45,7 +45,7 @@ class Outside:
             there = next((folder for folder in (root, *root.parents) if folder.exists()), root)
             free = self.free_bytes(there)
         except OSError as error:
-            raise SessionError(f"cannot record under {root}: {in_words(error)}; name another folder") from None
+            raise SessionError(f"cannot record under {root}: {in_words(error, root)}; name another folder") from None
         if free < min_free_bytes:
             room = f"{free / 1e9:.2f} GB free, {min_free_bytes / 1e9:g} GB are kept (record.min_free_gb)"
             raise DiskFull(f"cannot record under {root}: {room}; make room or name another disk")

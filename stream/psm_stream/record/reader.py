@@ -57,7 +57,7 @@ class Session:
                 raise SessionError(f"{folder} has no {session.LOG}") from None
             self._extent = framing.Extent(0, False, 0)  # cut off between the two files
         except OSError as error:
-            raise SessionError(f"cannot read {self._log}: {session.in_words(error)}") from None
+            raise SessionError(f"cannot read {self._log}: {session.in_words(error, self._log)}") from None
         except framing.Damage as damage:
             raise self._damaged(damage) from None
         if self.info.finished is not None and not self._extent.is_whole:
@@ -81,7 +81,7 @@ class Session:
                     t = started.monotonic + (entry.log_ns / 1e9 - started.unix)
                     yield Logged(self._read(entry), t, entry.offset)
         except OSError as error:
-            raise SessionError(f"cannot read {self._log}: {session.in_words(error)}") from None
+            raise SessionError(f"cannot read {self._log}: {session.in_words(error, self._log)}") from None
         except framing.Damage as damage:
             raise self._damaged(damage) from None
 
@@ -115,7 +115,11 @@ class Session:
     def model_folder(self, model_id: str) -> Path:
         """Return where the bundle of a model is. Raises SessionError: it is not there."""
         folder = session.model_folder(self.folder, model_id)
-        if not folder.is_dir():
+        try:
+            is_there = folder.is_dir()
+        except OSError as error:
+            raise SessionError(f"cannot read {folder}: {session.in_words(error, folder)}") from None
+        if not is_there:
             raise SessionError(f"{self.folder} has no copy of model {model_id}; it belongs in {folder}")
         return folder
 

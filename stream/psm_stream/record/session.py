@@ -109,7 +109,7 @@ def new_numbered(parent: Path) -> Path:
                 return folder
     except OSError as error:
         raise SessionError(
-            f"cannot make a folder in {parent}: {in_words(error)}; name one that can be written"
+            f"cannot make a folder in {parent}: {in_words(error, parent)}; name one that can be written"
         ) from None
 
 
@@ -164,7 +164,7 @@ def read_info(folder: Path) -> SessionInfo:
     except NotADirectoryError:
         raise SessionError(f"{folder} is a file; give the session's folder") from None
     except OSError as error:
-        raise SessionError(f"cannot read {path}: {in_words(error)}") from None
+        raise SessionError(f"cannot read {path}: {in_words(error, path)}") from None
     except (ValueError, RecursionError) as error:
         raise SessionError(f"{path} is damaged: {' '.join(str(error).split())}") from None
     schema = tree.get("schema") if isinstance(tree, dict) else None
@@ -213,10 +213,10 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def in_words(error: OSError) -> str:
-    """Return what the system says went wrong, and with which file, in one line."""
+def in_words(error: OSError, besides: Path | None = None) -> str:
+    """Return what the system says went wrong, and with which file unless it is the one that was named already."""
     words = error.strerror or str(error)
-    return f"{words}: {error.filename}" if error.filename else words
+    return f"{words}: {error.filename}" if error.filename and error.filename != str(besides) else words
 
 
 def _sessions_below(folder: Path) -> str:
