@@ -163,6 +163,7 @@ class Player:
                 **self._about(),
                 "published": dict(sorted(self._publisher.published.items())),
                 "adaptations": [],
+                "model_id": self._replay.pipeline.encoder.model_id,
                 "model_ids": self._replay.pipeline.model_ids,
                 "model_epoch": self._replay.pipeline.model_epoch,
             }
