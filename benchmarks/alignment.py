@@ -24,7 +24,7 @@ from typing import Any
 
 import imm
 import numpy as np
-from common import recording, report, say
+from common import report, say, shared_file
 from jitter import follow, of_noisy_stills, of_videos
 from numpy.typing import NDArray
 from videos import demo_pictures
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--noisy-frames", type=int, default=60)
     parser.add_argument("--video-frames", type=int, default=400)
     options = parser.parse_args()
-    archive = recording("imm/imm_01_20.zip")
+    archive = shared_file("imm/imm_01_20.zip")
     if archive is None:
         say("no shared face data (PSM_DATA): no accuracy, and jitter of the demo's face alone")
         still = [next(demo_pictures(640, 480))]

@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
     return {name: installed[name] for name in PACKAGES if name in installed}
 
 
-def recording(name: str) -> Path | None:
+def shared_file(name: str) -> Path | None:
     """A file of the shared face data (`PSM_DATA`, or ../shared/data), or None where there is none."""
     path = Path(os.environ.get("PSM_DATA", PROJECT.parent / "shared" / "data")) / name
     return path if path.exists() else None

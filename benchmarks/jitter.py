@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
-from common import recording, say
+from common import say, shared_file
 from numpy.typing import NDArray
 from videos import demo_pictures, pictures
 
@@ -50,7 +50,7 @@ def of_noisy_stills(stills: Sequence[NDArray[np.uint8]], frames: int) -> dict[st
 
 def of_videos(frames: int) -> dict[str, Any]:
     """Motion between the frames that differ least, and the largest lag; by video."""
-    files = {name: recording(name) for name in VIDEOS}
+    files = {name: shared_file(name) for name in VIDEOS}
     found = {name: pictures(path) for name, path in files.items() if path is not None}
     return {
         name: _of_video(name, images, frames) for name, images in (found or {"demo": demo_pictures(640, 480)}).items()

@@ -82,12 +82,14 @@ def stalled_subscriber() -> Iterator[Stream]:
     with Stream(*LIVE) as stream:
         command = [sys.executable, "-c", program, stream.address()]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
-            assert reader.stdout is not None
-            reader.stdout.readline()
-            reader.send_signal(signal.SIGSTOP)
-            time.sleep(3.0)
-            yield stream
-            reader.kill()
+            try:
+                assert reader.stdout is not None
+                reader.stdout.readline()
+                reader.send_signal(signal.SIGSTOP)
+                time.sleep(3.0)
+                yield stream
+            finally:
+                reader.kill()
 
 
 @contextmanager
@@ -98,9 +100,11 @@ def control_held() -> Iterator[Stream]:
         running(*LIVE) as stream,
         subprocess.Popen([sys.executable, "-c", asking, stream.address()], stderr=subprocess.DEVNULL) as client,
     ):
-        time.sleep(1.0)
-        yield stream
-        client.kill()
+        try:
+            time.sleep(1.0)
+            yield stream
+        finally:
+            client.kill()
 
 
 @contextmanager
@@ -116,7 +120,10 @@ def freeze(server: RtspServer) -> None:
 
 
 STATES: dict[str, Callable[[], Any]] = {
-    **{f"starting, after {after_s} s": partial(starting, after_s) for after_s in (0.05, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3)},
+    **{
+        f"starting, after {after_s} s": partial(starting, after_s)
+        for after_s in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
+    },
     "running live": partial(running, *LIVE),
     "running fast": lambda: running("--source", str(face_video(3000)), "--pace", "fast"),
     "recording": partial(recording, "off"),

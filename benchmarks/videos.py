@@ -15,7 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import platformdirs
-from common import recording, say
+from common import say, shared_file
 from numpy.typing import NDArray
 
 from psm_stream.config import SourceSettings
@@ -27,7 +27,7 @@ _GRID = ("grid_s1", "grid_s2", "grid_s5", "grid_s31", "grid_s30")
 
 def face_video(frames: int) -> Path:
     """Return a video of so many frames, 360x288."""
-    files = [recording(f"grid/{name}.mp4") for name in _GRID]
+    files = [shared_file(f"grid/{name}.mp4") for name in _GRID]
     found = [file for file in files if file is not None]
     if not found:
         say("no shared face videos (PSM_DATA): the demo's face instead")
