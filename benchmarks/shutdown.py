@@ -28,6 +28,8 @@ from psm_stream.testing_rtsp import RtspServer
 
 GOAL_S = 1.0
 INTERRUPTED = 130
+STARTS_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)
+"""How long psm-stream has been starting when it is interrupted."""
 LIVE = ("--source", "demo", "--pace", "live")
 
 
@@ -120,10 +122,7 @@ def freeze(server: RtspServer) -> None:
 
 
 STATES: dict[str, Callable[[], Any]] = {
-    **{
-        f"starting, after {after_s} s": partial(starting, after_s)
-        for after_s in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
-    },
+    **{f"starting, after {after_s} s": partial(starting, after_s) for after_s in STARTS_S},
     "running live": partial(running, *LIVE),
     "running fast": lambda: running("--source", str(face_video(3000)), "--pace", "fast"),
     "recording": partial(recording, "off"),
