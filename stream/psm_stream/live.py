@@ -93,7 +93,7 @@ class Live:
             max_seconds=settings.duration_s,
         )
         self._aligning = threading.Thread(target=self._align, name="align", daemon=True)
-        self._ingress = Ingress(parts.sockets, parts.about, self._inbox.put, self.state, clock, self._fail)
+        self._ingress = Ingress(parts.sockets, parts.about, self._inbox.put, self.state, clock, on_error=self._fail)
         self.recording = Recording(parts, self.pipeline, self._inbox.put, lossless=fast)
         self._orders = Orders(
             parts,
@@ -249,6 +249,7 @@ class Live:
                 **self.parts.describe(),
                 "published": dict(sorted(self.publisher.published.items())),
                 "adaptations": [],
+                "model_id": self.pipeline.encoder.model_id,
                 "model_ids": self.pipeline.model_ids,
                 "model_epoch": self.pipeline.model_epoch,
                 "frozen": self._orders.frozen,

@@ -52,8 +52,8 @@ class Ingress:
         put: Callable[[Arrival], None],
         state: Callable[[], Mapping[str, Any]],
         clock: Callable[[], float],
-        on_error: Callable[[BaseException], None] | None = None,
         *,
+        on_error: Callable[[BaseException], None] | None = None,
         answer_within_s: float = 2.0,
     ) -> None:
         self.markers_taken = 0
