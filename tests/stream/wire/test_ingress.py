@@ -43,7 +43,7 @@ class Rig:
             put or self.got.put,
             state,
             clock,
-            self.errors.append,
+            on_error=self.errors.append,
             answer_within_s=answer_within_s,
         )
         self.ingress.start()
