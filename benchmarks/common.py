@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,6 +107,14 @@ def free_port(count: int = 1) -> int:
             return port
 
 
+def installed(command: str) -> str:
+    """The command as pip installed it beside this Python."""
+    found = shutil.which(command, path=str(Path(sys.executable).parent))
+    if found is None:
+        raise SystemExit(f"{command} is not installed beside {sys.executable}; pip install -e . first")
+    return found
+
+
 class Stream:
     """One psm-stream process. Leave the `with` block and it is gone.
 
@@ -115,7 +124,7 @@ class Stream:
     def __init__(self, *options: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="psm-benchmark-")
         self._summary, self._log = Path(self._folder.name, "summary.json"), Path(self._folder.name, "stderr.txt")
-        command = [sys.executable, "-m", "psm_stream.cli.stream", "--summary", str(self._summary), *options]
+        command = [installed("psm-stream"), "--summary", str(self._summary), *options]
         if "--control-port" not in options:
             command += ["--control-port", "auto"]
         self.t_start = time.monotonic()

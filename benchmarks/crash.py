@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import random
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from common import PATIENCE_S, Stream, at_most, report, say
+from common import PATIENCE_S, Stream, at_most, installed, report, say
 
 from psm_stream.client import ClientMessage, Subscriber, decode_header
 from psm_stream.record.reader import Session
@@ -55,7 +54,7 @@ def one_crash(video: str, after_s: float) -> dict[str, Any]:
         headers = [decode_header(message.header) for message in session.messages() if is_embedding(message.topic)]
         t_logged = headers[-1]["t_publish"] if headers else received[0].header["t_publish"]
         verify = subprocess.run(
-            [sys.executable, "-m", "psm_stream.cli.replay", str(info.parent), "--verify"],
+            [installed("psm-replay"), str(info.parent), "--verify"],
             capture_output=True,
             text=True,
             timeout=10 * PATIENCE_S,

@@ -17,7 +17,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,7 +31,7 @@ import numpy as np
 import psutil
 import skimage.data
 import zstandard
-from common import PATIENCE_S, Stream, at_most, free_port, percentiles, report, say
+from common import PATIENCE_S, Stream, at_most, free_port, installed, percentiles, report, say
 
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.client import Subscriber
@@ -172,7 +171,7 @@ def crash(after_s: float) -> dict[str, Any]:
             stream.process.wait(PATIENCE_S)
         (folder,) = [path.parent for path in Path(root).glob("*/*/info.json")]
         kept = [decode_header(message.header)["t_publish"] for message in Session(folder).messages()]
-        command = [sys.executable, "-m", "psm_stream.cli.replay", str(folder), "--verify", "--json", "--quiet"]
+        command = [installed("psm-replay"), str(folder), "--verify", "--json", "--quiet"]
         verified = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return {
         "killed_after_s": round(after_s, 2),

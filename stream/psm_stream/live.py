@@ -25,7 +25,7 @@ from psm_stream.inbox import Inbox
 from psm_stream.loader import is_refusal, open_aside
 from psm_stream.orders import Orders
 from psm_stream.pipeline import Pipeline
-from psm_stream.recording import Recording
+from psm_stream.recording import Opened, Recording
 from psm_stream.slot import END, slot_for
 from psm_stream.sources import Clock
 from psm_stream.startup import Parts
@@ -62,7 +62,7 @@ class Stop:
     error: BaseException | None = None
 
 
-Item: TypeAlias = Seen | Marker | SwapEncoder | Order | Notice | LogLine | Stop
+Item: TypeAlias = Seen | Marker | SwapEncoder | Order | Opened | Notice | LogLine | Stop
 
 
 class Live:
@@ -174,6 +174,8 @@ class Live:
                 self._orders.obey(item)
             case Notice():
                 self._announce(item)
+            case Opened():
+                self.recording.attach(item)
             case LogLine():
                 self._send(self.builder.log(item))
             case Stop():
@@ -285,3 +287,5 @@ class Live:
         while (item := self._inbox.get(0.0)) is not None:
             if isinstance(item, Marker | Notice | LogLine):
                 self._take(item)
+            elif isinstance(item, Opened) and item.recorder is not None:
+                item.recorder.stop("the run ended")

@@ -61,8 +61,8 @@ class Orders:
         if reply is not None:
             order.reply.set_result(reply)
 
-    def _record(self, order: Order) -> str:
-        return f"OK {self._recording.start(order.argument)}"
+    def _record(self, order: Order) -> None:
+        self._recording.start_aside(order.argument, order.reply)
 
     def _stop_recording(self, _: Order) -> str:
         folder = self._recording.folder

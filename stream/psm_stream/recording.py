@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 from psm_stream import config
-from psm_stream.errors import SessionError
+from psm_stream.errors import PsmError, SessionError
 from psm_stream.pipeline import Pipeline
 from psm_stream.record.writer import Opening, Recorder
 from psm_stream.startup import Parts
@@ -17,19 +20,32 @@ PATIENCE_S = 60.0
 """How long the end of a run waits for the disk, with and without somebody at Ctrl-C."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What became of opening a session beside the loop. reply: to whoever asked for it."""
+
+    opening: Opening
+    reply: Future[str]
+    recorder: Recorder | None
+    error: BaseException | None = None
+
+
 class Recording:
     """Hands what happens to the recorder, if there is one. Used by the main thread.
 
-    notify: told what the recorder reports, from any thread. lossless: wait for the disk rather than stop recording,
-    which is right at pace `fast` and wrong for anything live.
+    post: takes what the recorder reports, and sessions opened aside, from any thread. lossless: wait for the disk
+    rather than stop recording, which is right at pace `fast` and wrong for anything live.
     """
 
-    def __init__(self, parts: Parts, pipeline: Pipeline, notify: Callable[[Notice], None], lossless: bool) -> None:
+    def __init__(
+        self, parts: Parts, pipeline: Pipeline, post: Callable[[Notice | Opened], None], lossless: bool
+    ) -> None:
         self._parts = parts
         self._pipeline = pipeline
-        self._notify = notify
+        self._post = post
         self._lossless = lossless
         self._recorder: Recorder | None = None
+        self._is_opening = False
 
     @property
     def folder(self) -> str | None:
@@ -42,10 +58,47 @@ class Recording:
         return int(self._recorder.status()["queued"]) if self._recorder is not None else 0
 
     def start(self, name: str) -> str:
-        """Begin a session; returns its folder. Raises SessionError: one is being written, or the folder cannot be."""
+        """Begin a session before the run does; returns its folder. Raises SessionError: it cannot be written."""
+        self._recorder = self._open(self._opening(name))
+        return str(self._recorder.folder)
+
+    def start_aside(self, name: str, reply: Future[str]) -> None:
+        """Open a session in a thread of its own, so that a slow disk does not hold up the loop; `attach` takes it.
+
+        Raises SessionError: one is being written, or opened.
+        """
         if self.folder is not None:
             raise SessionError(f"already recording into {self.folder}; send r first")
-        opening = Opening(
+        if self._is_opening:
+            raise SessionError("a recording is being opened already")
+        self._is_opening = True
+        opening = self._opening(name)
+
+        def work() -> None:
+            try:
+                self._post(Opened(opening, reply, self._open(opening)))
+            except BaseException as error:  # told to whoever asked; `attach` raises what is a defect
+                self._post(Opened(opening, reply, None, error))
+
+        threading.Thread(target=work, name="open-session", daemon=True).start()
+
+    def attach(self, opened: Opened) -> None:
+        """Record from here on into the session that was opened, unless the encoder changed since it was described."""
+        self._is_opening = False
+        if opened.recorder is None:
+            assert opened.error is not None
+            opened.reply.set_exception(opened.error)
+            if not isinstance(opened.error, PsmError):
+                raise opened.error
+        elif (opened.opening.encoder, opened.opening.waiting) != (self._pipeline.encoder, self._pipeline.waiting):
+            opened.recorder.stop("an encoder swap came between")
+            self.start_aside(opened.opening.name, opened.reply)
+        else:
+            self._recorder = opened.recorder
+            opened.reply.set_result(f"OK {opened.recorder.folder}")
+
+    def _opening(self, name: str) -> Opening:
+        return Opening(
             run=self._parts.session,
             config=config.public(self._parts.settings),
             source=self._parts.source.name,
@@ -55,10 +108,9 @@ class Recording:
             is_live=self._parts.source.is_live or self._parts.settings.source.pace == "live",
             name=name,
         )
-        self._recorder = Recorder.start(
-            self._parts.settings.record, opening, self._notify, wait_when_full=self._lossless
-        )
-        return str(self._recorder.folder)
+
+    def _open(self, opening: Opening) -> Recorder:
+        return Recorder.start(self._parts.settings.record, opening, self._post, wait_when_full=self._lossless)
 
     def input(self, item: Input) -> None:
         """Record an input, before the pipeline takes it."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import psm_stream
 from psm_stream.errors import ConfigError, PsmError
 
 INTERRUPTED = 130
+TERMINATED = 143
+UNTRAINED = "the encoder is UNTRAINED: its embeddings show that the path works, not what a face does"
 
 
 class Parser(argparse.ArgumentParser):
@@ -57,6 +61,22 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """While this is open, Ctrl-C and SIGTERM end the process at once: for starts, which have nothing to close.
+
+    As an exception, an interrupt in the middle of an import gets lost or comes out as another error (an ImportError, a
+    value that pydantic refuses), and the start would go on, or fail.
+    """
+    codes = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+    before = {number: signal.signal(number, lambda got, _: os._exit(codes[signal.Signals(got)])) for number in codes}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(job: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:

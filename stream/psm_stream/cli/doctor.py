@@ -59,7 +59,3 @@ def _fetch(url: str | None) -> int:
         progress.update(task, completed=FACE_LANDMARKER.size_bytes)
     print(f"{path}: use it with psm-stream --aligner.model {path}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psm_stream import config
-from psm_stream.cli.common import Parser, run
+from psm_stream.cli.common import UNTRAINED, Parser, run
 from psm_stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from psm_stream.encoder import Encoder
     from psm_stream.record.reader import Session
     from psm_stream.verify import Verdict
-
-UNTRAINED = "the encoder is UNTRAINED: its embeddings show that the path works, not what a face does"
 
 _CHOICES = {
     "export": ("parquet", "csv"),
@@ -187,7 +185,3 @@ def _progress(task: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         number = bar.add_task(task, total=1.0)
         yield lambda done: bar.update(number, completed=done)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,19 +10,16 @@ from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from psm_stream import config
-from psm_stream.cli.common import INTERRUPTED, Parser, leave, run
+from psm_stream.cli.common import INTERRUPTED, TERMINATED, UNTRAINED, Parser, ending_at_once, run
 from psm_stream.config import Settings
 from psm_stream.errors import ConfigError, PsmError
 
 if TYPE_CHECKING:
     from psm_stream.live import Live
     from psm_stream.telemetry import Telemetry
-
-TERMINATED = 143
-UNTRAINED = "the encoder is UNTRAINED: its embeddings show that the path works, not what a face does"
 
 # flag: (dotted key, what its value is, help)
 _SHORT: dict[str, tuple[str, str, str]] = {
@@ -42,12 +39,8 @@ _SHORT: dict[str, tuple[str, str, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit code."""
-    return run(_stream, argv)
-
-
-def entry() -> NoReturn:
-    """The command's entry point."""
-    leave(main())
+    with ending_at_once():  # until the run itself stops cleanly on signals
+        return run(_stream, argv)
 
 
 def _parser() -> Parser:
@@ -123,9 +116,10 @@ def _run(settings: Settings, quiet: bool, summary_path: Path | None) -> int:
     from psm_stream.live import Live
     from psm_stream.startup import open_parts
 
+    started = time.monotonic()
+    parts = open_parts(settings, time.monotonic)
     with Console(quiet) as console:
-        started = time.monotonic()
-        live = Live(open_parts(settings, time.monotonic), console, time.monotonic)
+        live = Live(parts, console, time.monotonic)
         console.say(_introduction(live, time.monotonic() - started))
         with Signals(live) as signals:
             stop = live.run()
@@ -209,7 +203,3 @@ def _write_summary(path: Path, summary: dict[str, Any]) -> None:
         path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--summary {path}: {error.strerror or error}") from None
-
-
-if __name__ == "__main__":
-    entry()

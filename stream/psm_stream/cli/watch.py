@@ -147,7 +147,3 @@ def _statistics(summary: Mapping[str, Any]) -> str:
         for name, value in facts.items()
         if value is not None
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

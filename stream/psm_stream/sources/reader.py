@@ -68,11 +68,11 @@ class Reader(Generic[Item]):
         return items, lost
 
     def close(self) -> None:
-        """Wake whoever waits here, and let the thread close the device; waits a little for that. From any thread."""
+        """Wake whoever waits here, and let the thread close the device; waits a little for that, once. Any thread."""
         with self._changed:
-            self._is_wanted = False
+            is_first, self._is_wanted = self._is_wanted, False
             self._changed.notify_all()
-        if self._thread.is_alive():
+        if is_first and self._thread.is_alive():
             self._thread.join(_CLOSE_WAIT_S)
 
     def _wait(self, timeout_s: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ class Running:
     def __init__(self, folder: Path, *options: str) -> None:
         self._summary = folder / "summary.json"
         self._log = folder / "stderr.txt"
-        command = [sys.executable, "-m", "psm_stream.cli.stream", "--summary", str(self._summary), *options]
+        command = [installed("psm-stream"), "--summary", str(self._summary), *options]
         if "--control-port" not in options:
             command += ["--control-port", "auto"]
         with self._log.open("wb") as log:
@@ -72,6 +73,13 @@ class Running:
         return Outcome(self.process.returncode, self._log.read_text(errors="replace"), summary)
 
 
+def installed(command: str) -> str:
+    """The command as pip installed it beside this Python."""
+    found = shutil.which(command, path=str(Path(sys.executable).parent))
+    assert found is not None, f"{command} is not installed; pip install -e ."
+    return found
+
+
 def run(folder: Path, *options: str) -> Outcome:
     """Run psm-stream to its end."""
     return Running(folder, *options).end()
@@ -85,5 +93,5 @@ def balanced(summary: dict[str, Any]) -> bool:
 
 def tool(module: str, *options: str | Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run another command line of the package to its end."""
-    command = [sys.executable, "-m", f"psm_stream.cli.{module}", *options]
+    command = [installed(f"psm-{module}"), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
