@@ -1,0 +1,48 @@
+"""An encoder opened beside the loop: it comes warm, or the reason comes why it does not."""
+
+import queue
+import shutil
+from pathlib import Path
+
+import pytest
+
+from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
+from psm_stream.config import EncoderSettings
+from psm_stream.errors import DigestMismatch
+from psm_stream.loader import is_refusal, open_aside
+from psm_stream.values import SwapEncoder
+
+PATIENCE_S = 30
+
+
+def outcome_of(bundle: EncoderBundle) -> object:
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
+    open_aside(bundle, EncoderSettings(device="cpu"), "revert", told.put, told.put)
+    return told.get(timeout=PATIENCE_S)
+
+
+def test_the_swap_comes_with_its_reason() -> None:
+    bundle = open_bundle(general_bundle())
+    swap = outcome_of(bundle)
+    assert isinstance(swap, SwapEncoder)
+    assert (swap.reason, swap.encoder.model_id) == ("revert", bundle.manifest.model_id)
+
+
+def test_a_bundle_that_changed_is_a_refusal(tmp_path: Path) -> None:
+    shutil.copytree(general_bundle(), tmp_path / "bundle")
+    bundle = open_bundle(tmp_path / "bundle")
+    (bundle.folder / "encoder.onnx").write_bytes(b"another file")
+    error = outcome_of(bundle)
+    assert isinstance(error, DigestMismatch)
+    assert is_refusal(error)
+
+
+def test_a_defect_is_not_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    defect = ZeroDivisionError("a defect")
+
+    def fails(*_: object) -> None:
+        raise defect
+
+    monkeypatch.setattr("psm_stream.loader.open_encoder", fails)
+    assert outcome_of(open_bundle(general_bundle())) is defect
+    assert not is_refusal(defect)
