@@ -1,8 +1,13 @@
-"""What a person sees in the terminal: one calm status, and a line for whatever happens. All of it on stderr."""
+"""What a person sees in the terminal: one calm status, and a line for whatever happens. All of it on stderr.
+
+Written by a thread of its own: a terminal that is paused (Ctrl-S, selected text) or gone must not stop the stream.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import queue
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console as RichConsole
@@ -15,41 +20,71 @@ from psm_stream.values import Notice
 QUIET_SUBJECTS = frozenset({"ready", "face.found", "face.lost"})
 """Told on the wire; in the terminal the introduction and the status show them."""
 
+WAITING = 64
+"""Lines that wait for the terminal; more are left out."""
+FAREWELL_S = 0.3
+"""How long the end waits for the terminal."""
+
 
 class Console:
-    """Status and lines. quiet: errors only, which the command line prints. Used by the main thread."""
+    """Status and lines; nothing here waits for the terminal. quiet: failures only."""
 
     def __init__(self, quiet: bool) -> None:
-        self._rich = RichConsole(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(WAITING)
+        self._rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
         self._status: RichLive | None = None
+        self._thread = threading.Thread(target=self._work, name="console", daemon=True)
 
     def __enter__(self) -> Console:
-        if self._rich.is_terminal and not self._rich.quiet:
+        if self._rich.is_terminal and not self._quiet:
             self._status = RichLive(console=self._rich, auto_refresh=False, transient=True)
-            self._status.start()
+            self._put(self._status.start)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
-            self._status.stop()
-            self._status = None
+            self._put(self._status.stop)
+        self._put(None)
+        self._thread.join(FAREWELL_S)
 
     def say(self, text: str, style: str = "") -> None:
-        """Print a line above the status."""
-        self._rich.print(Text(text, style=style))
+        """Print lines above the status."""
+        if not self._quiet:
+            self._put(lambda: self._rich.print(Text(text, style=style)))
+
+    def warn(self, text: str) -> None:
+        """Print a line that must be seen."""
+        self._put(lambda: self._rich.print(Text(f"warning: {text}", style="yellow")))
 
     def tell(self, notice: Notice) -> None:
         """Print a notice, unless the status shows it anyway."""
-        if notice.subject in QUIET_SUBJECTS:
-            return
-        facts = ", ".join(f"{key} {_short(value)}" for key, value in notice.fields.items())
-        bad = notice.subject.endswith((".lost", ".rejected")) or "error" in notice.fields
-        self.say(f"{notice.subject}: {facts}" if facts else notice.subject, "yellow" if bad else "")
+        if notice.fields.get("failed"):
+            self.warn(f"{notice.subject}: {notice.fields.get('reason', '')}")
+        elif notice.subject not in QUIET_SUBJECTS:
+            facts = ", ".join(f"{key} {_short(value)}" for key, value in notice.fields.items() if value != "")
+            self.say(f"{notice.subject}: {facts}", "yellow" if notice.subject.endswith(".lost") else "")
 
     def show(self, stats: Mapping[str, Any]) -> None:
         """Refresh the status."""
-        if self._status is not None:
-            self._status.update(_status_table(stats), refresh=True)
+        status = self._status
+        if status is not None:
+            table = _status_table(stats)
+            self._put(lambda: status.update(table, refresh=True))
+
+    def _put(self, job: Callable[[], None] | None) -> None:
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            return  # the terminal does not take it; a person will see the next
+
+    def _work(self) -> None:
+        try:
+            while (job := self._jobs.get()) is not None:
+                job()
+        except (OSError, ValueError, SystemExit):
+            return  # the terminal is gone (rich makes a broken pipe a SystemExit); the stream goes on
 
 
 def _status_table(stats: Mapping[str, Any]) -> Table:
@@ -59,16 +94,23 @@ def _status_table(stats: Mapping[str, Any]) -> Table:
     table.add_column()
     dropped = ", ".join(f"{count} {cause}" for cause, count in frames["dropped"].items()) or "none"
     seen = frames["processed"] - frames["no_face"]
-    trained = "" if stats["trained"] else "  [yellow]untrained[/yellow]"
-    table.add_row("source", f"{stats['source']}  {recent['fps']:.1f} fps")
-    table.add_row("frames", f"{frames['captured']} captured, {frames['processed']} processed, dropped: {dropped}")
-    table.add_row("face", f"in {seen} frames, not in {frames['no_face']}; {stats['recent_faces']} recent faces kept")
-    table.add_row("capture to publish", f"p50 {recent['p50']:.1f}  p95 {recent['p95']:.1f}  max {recent['max']:.1f} ms")
+    encoder = Text(f"{stats['model_id']} on {stats['providers'][0]}")
+    if not stats["trained"]:
+        encoder.append("  untrained", style="yellow")
     stages = "  ".join(f"{stage} {latency[stage]['p50']:.1f}" for stage in ("align", "encode", "publish"))
-    table.add_row("stages, p50 ms", stages)
-    table.add_row("encoder", f"{stats['model_ids'][-1]} on {stats['providers'][0]}{trained}")
-    table.add_row("recording", str(stats["recording"] or "off"))
-    table.add_row("memory", f"{stats['rss_mb']:.0f} MB")
+    rows = {
+        "source": f"{stats['source']}  {recent['fps']:.1f} fps",
+        "frames": f"{frames['captured']} captured, {frames['processed']} processed, dropped: {dropped}",
+        "face": f"in {seen} frames, not in {frames['no_face']}; {stats['recent_faces']} recent faces kept",
+        "capture to publish": f"p50 {recent['p50']:.1f}  p95 {recent['p95']:.1f}  max {recent['max']:.1f} ms",
+        "stages, p50 ms": stages,
+        "encoder": encoder,
+        "recording": stats["recording"] or "off",
+        "memory": f"{stats['rss_mb']:.0f} MB",
+    }
+    for name, value in rows.items():
+        # as Text: a file called "take[one].mp4" is no markup
+        table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
     return table
 
 

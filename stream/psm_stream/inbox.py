@@ -29,16 +29,13 @@ class Inbox(Generic[T]):
             self._items.append((item, False))
             self._changed.notify_all()
 
-    def put_when_room(self, item: T) -> bool:
-        """Add an item as soon as there is room. False: the inbox was closed and the item was not taken."""
+    def put_when_room(self, item: T) -> None:
+        """Add an item as soon as there is room; at once when the inbox is closed, for whoever clears up."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting_items < self._room)
-            if self._closed:
-                return False
             self._waiting_items += 1
             self._items.append((item, True))
             self._changed.notify_all()
-            return True
 
     def get(self, timeout_s: float) -> T | None:
         """Return the next item, or None when none came in time."""

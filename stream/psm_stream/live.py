@@ -20,9 +20,10 @@ from typing import Any, TypeAlias
 from psm_stream.bundle import EncoderBundle
 from psm_stream.capture import Capture
 from psm_stream.console import Console
+from psm_stream.ending import Stop, verdict
 from psm_stream.faces import RecentFaces
 from psm_stream.inbox import Inbox
-from psm_stream.loader import is_refusal, open_aside
+from psm_stream.loader import SwapRefused, open_aside
 from psm_stream.orders import Orders
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Opened, Recording
@@ -39,7 +40,9 @@ STATS_EVERY_S = 1.0
 HEARTBEAT_EVERY_S = 2.0
 PATIENCE_S = 0.1
 """Longest wait for an input, so that an interrupt is seen at once."""
-JOIN_S = 0.4
+ARRIVALS_WAITING = 100
+"""So many unread inputs, and markers wait at their senders: a flood of them must not hold up the frames."""
+JOIN_S = 0.2
 """How long the end waits for a thread that is inside a driver or a network; it is left behind then."""
 FAREWELL_S = 0.1
 """Sockets close without lingering; so long ZeroMQ has for the last messages."""
@@ -54,15 +57,7 @@ class Seen:
     align_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The run is over. error: None for a clean end."""
-
-    reason: str
-    error: BaseException | None = None
-
-
-Item: TypeAlias = Seen | Marker | SwapEncoder | Order | Opened | Notice | LogLine | Stop
+Item: TypeAlias = Seen | Marker | SwapEncoder | SwapRefused | Order | Opened | Notice | LogLine | Stop
 
 
 class Live:
@@ -77,10 +72,12 @@ class Live:
         self.publisher = Publisher(parts.sockets)
         self.builder = MessageBuilder(parts.session, settings.wire.header, clock)
         self.stopped: Stop | None = None
-        self.interrupted = False
+        self.final: dict[str, Any] = {}
+        """The summary, once the run is over."""
+        self._interrupted_by: int | None = None
         self._clock = clock
         self._console = console
-        fast = settings.source.pace == "fast"
+        fast = settings.source.pace == "fast" and not parts.source.is_live
         self._inbox: Inbox[Item] = Inbox(room=4 if fast else 1)
         self._slot = slot_for(parts.source, settings.source.pace)
         self._capture = Capture(
@@ -93,7 +90,15 @@ class Live:
             max_seconds=settings.duration_s,
         )
         self._aligning = threading.Thread(target=self._align, name="align", daemon=True)
-        self._ingress = Ingress(parts.sockets, parts.about, self._inbox.put, self.state, clock, on_error=self._fail)
+        self._ingress = Ingress(
+            parts.sockets,
+            parts.about,
+            self._inbox.put,
+            self.state,
+            clock,
+            has_room=lambda: len(self._inbox) < ARRIVALS_WAITING,
+            on_error=self._fail,
+        )
         self.recording = Recording(parts, self.pipeline, self._inbox.put, lossless=fast)
         self._orders = Orders(
             parts,
@@ -112,13 +117,20 @@ class Live:
             self._start()
             for item in self._inputs():
                 self._take(item)
+        except Exception as error:
+            self.stop("failed", error)
         finally:
             self._close()
-        return self.stopped or Stop("interrupted")
+        assert self.stopped is not None
+        return self.stopped
 
     def stop(self, reason: str, error: BaseException | None = None) -> None:
         """End the run after the input in hand. The first reason stays."""
         self.stopped = self.stopped or Stop(reason, error)
+
+    def interrupt(self, exit_code: int) -> None:
+        """End the run; safe in a signal handler, since it only sets a flag."""
+        self._interrupted_by = exit_code
 
     def feed(self, item: Input) -> list[Result]:
         """Record one input, fold it into the pipeline, and send what follows."""
@@ -135,7 +147,7 @@ class Live:
 
     def swap(self, bundle: EncoderBundle, reason: str) -> None:
         """Open another encoder beside the loop; the frame that follows takes it, or the refusal is published."""
-        open_aside(bundle, self.parts.settings.encoder, reason, self._inbox.put, self._no_swap)
+        open_aside(bundle, self.parts.settings.encoder, reason, self._inbox.put)
 
     def state(self) -> dict[str, Any]:
         """What STATUS answers: the newest statistics. Called from the ingress thread."""
@@ -146,18 +158,19 @@ class Live:
         gc.freeze()  # a full collection over every imported module would stall the loop for tens of ms
         self._ingress.start()
         self.telemetry.start()
+        if self.parts.settings.record.root is not None:
+            self.recording.start("")
         now = self._clock()
         self._next_stats, self._next_heartbeat = now + STATS_EVERY_S, now
         self._stats = self.summary()
-        self._announce(Notice("ready", now, self.parts.describe() | {"model_id": self.pipeline.encoder.model_id}))
-        if self.parts.settings.record.root is not None:
-            self.recording.start("")
+        encoder = self.pipeline.encoder
+        self._announce(Notice("ready", now, self.parts.describe(encoder) | {"model_id": encoder.model_id}))
         self._capture.start()
         self._aligning.start()
 
     def _inputs(self) -> Iterator[Item]:
         """Yield what arrives, in order, and keep the beat meanwhile."""
-        while self.stopped is None and not self.interrupted:
+        while self.stopped is None and self._interrupted_by is None:
             now = self._clock()
             self._beat(now)
             item = self._inbox.get(min(self._next_stats - now, PATIENCE_S))
@@ -168,16 +181,24 @@ class Live:
         match item:
             case Seen():
                 self._see(item)
-            case Marker() | SwapEncoder():
+            case Marker():
                 self.feed(item)
+            case SwapEncoder() if self._orders.admits_swap():
+                self.feed(item)
+            case SwapEncoder():
+                self._tell(LogLine("warning", "swap refused: FREEZE came while the encoder was opened", self._clock()))
+            case SwapRefused():
+                self._orders.admits_swap()
+                self._tell(LogLine("error", f"swap refused: {item.why}", self._clock()))
             case Order():
                 self._orders.obey(item)
+                self._stats = {**self._stats, **self._state()}
             case Notice():
                 self._announce(item)
             case Opened():
                 self.recording.attach(item)
             case LogLine():
-                self._send(self.builder.log(item))
+                self._tell(item)
             case Stop():
                 self.stop(item.reason, item.error)
 
@@ -213,7 +234,7 @@ class Live:
     def _beat(self, now: float) -> None:
         if now >= self._next_heartbeat:
             self._send(self.builder.heartbeat())
-            self._next_heartbeat += HEARTBEAT_EVERY_S
+            self._next_heartbeat = max(self._next_heartbeat + HEARTBEAT_EVERY_S, now)
         if now >= self._next_stats:
             self._stats = {**self.summary(), "recent": self.telemetry.recent()}
             self._send(self.builder.stats(self._stats))
@@ -227,16 +248,9 @@ class Live:
                 assert isinstance(frame, Frame)
                 start = self._clock()
                 sighting = self.parts.aligner(frame)
-                if not self._inbox.put_when_room(Seen(frame, sighting, self._clock() - start)):
-                    return
+                self._inbox.put_when_room(Seen(frame, sighting, self._clock() - start))
             self._inbox.put(Stop("source ended"))
         except BaseException as error:
-            self._fail(error)
-
-    def _no_swap(self, error: BaseException) -> None:
-        if is_refusal(error):
-            self._inbox.put(LogLine("error", f"swap refused: {error}", self._clock()))
-        else:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
@@ -248,44 +262,91 @@ class Live:
         return self.telemetry.summary(
             {
                 "session": self.parts.session,
-                **self.parts.describe(),
+                **self.parts.describe(self.pipeline.encoder),
                 "published": dict(sorted(self.publisher.published.items())),
                 "adaptations": [],
-                "model_id": self.pipeline.encoder.model_id,
-                "model_ids": self.pipeline.model_ids,
-                "model_epoch": self.pipeline.model_epoch,
-                "frozen": self._orders.frozen,
+                **self._state(),
                 "recent_faces": len(self.faces),
-                "recording": self.recording.folder,
                 "markers": {"taken": self._ingress.markers_taken, "malformed": self._ingress.markers_malformed},
                 "queues": queues,
             }
         )
 
+    def _state(self) -> dict[str, Any]:
+        """What orders change."""
+        return {
+            "model_id": self.pipeline.encoder.model_id,
+            "model_ids": list(self.pipeline.model_ids),
+            "model_epoch": self.pipeline.model_epoch,
+            "frozen": self._orders.frozen,
+            "recording": self.recording.folder,
+        }
+
+    def _tell(self, line: LogLine) -> None:
+        self._send(self.builder.log(line))
+        self._console.warn(line.text)
+
     def _close(self) -> None:
-        """Let go of everything, in the order in which it feeds each other; nothing here waits long when interrupted."""
+        """Let go of everything, in the order in which it feeds each other; each step runs, whatever the last did."""
+        if self._interrupted_by is not None:
+            self.stop("interrupted")
+        self.telemetry.stop()
+        for step in (
+            self._stop_frames,
+            self._take_what_is_left,
+            self._say_the_last,
+            self._stop_recording,
+            self._let_go,
+        ):
+            try:
+                step()
+            except Exception as error:
+                self.stop("failed", error)
+
+    def _stop_frames(self) -> None:
         self._capture.stop()
         self._slot.close()
         self._inbox.close()
         self._capture.join(JOIN_S)
         if self._aligning.ident is not None:
             self._aligning.join(JOIN_S)
-        self._take_what_is_left()
-        self.telemetry.count_rest(self._capture.captured, self._slot.undelivered)
-        self._send(self.builder.stats(self.summary()))
-        self.recording.stop(self.stopped.reason if self.stopped else "interrupted")
-        if not self.recording.join(in_a_hurry=self.interrupted):
-            self._console.say("the disk is slow: the recording lacks its end, but opens", "yellow")
-        self._take_what_is_left()
-        self._ingress.stop()
-        self._ingress.join()
-        time.sleep(FAREWELL_S)
-        self.parts.close(aligner_in_use=self._aligning.is_alive())
 
     def _take_what_is_left(self) -> None:
         """Take the markers and announcements that wait; orders are answered by the ingress as it shuts down."""
         while (item := self._inbox.get(0.0)) is not None:
             if isinstance(item, Marker | Notice | LogLine):
                 self._take(item)
-            elif isinstance(item, Opened) and item.recorder is not None:
-                item.recorder.stop("the run ended")
+            elif isinstance(item, Seen):
+                self.telemetry.count_unprocessed(item.frame.stamp)
+            elif isinstance(item, Opened):
+                self.recording.abandon(item)
+            elif isinstance(item, Stop):
+                self.stop(item.reason, item.error)
+
+    def _say_the_last(self) -> None:
+        """Publish the summary as the last of the statistics."""
+        self.telemetry.count_rest(self._capture.captured, self._slot.undelivered)
+        stopped = self.stopped or Stop("interrupted")
+        code, complaint = verdict(stopped, self._interrupted_by, self.telemetry, self.recording.failure)
+        self.final = {
+            **self.summary(),
+            "recent": self.telemetry.recent(),
+            "exit": code,
+            "exit_reason": complaint or stopped.reason,
+            "complaint": complaint,
+        }
+        self._send(self.builder.stats(self.final))
+
+    def _stop_recording(self) -> None:
+        self.recording.stop(self.stopped.reason if self.stopped else "interrupted")
+        if not self.recording.join(is_hurried=lambda: self._interrupted_by is not None):
+            self._console.warn("the disk is slow: the recording lacks its end, but opens")
+        self._take_what_is_left()
+
+    def _let_go(self) -> None:
+        self._ingress.stop()
+        try:
+            self._ingress.join()
+        finally:
+            time.sleep(FAREWELL_S)
+            self.parts.close(aligner_in_use=self._aligning.is_alive())

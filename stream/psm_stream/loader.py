@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from psm_stream.bundle import EncoderBundle
 from psm_stream.config import EncoderSettings
@@ -12,30 +13,27 @@ from psm_stream.errors import PsmError
 from psm_stream.values import SwapEncoder
 
 
-def open_aside(
-    bundle: EncoderBundle,
-    settings: EncoderSettings,
-    reason: str,
-    ready: Callable[[SwapEncoder], None],
-    failed: Callable[[BaseException], None],
-) -> None:
-    """Open and warm an encoder in a thread, then hand over the order to swap to it. Returns at once.
+@dataclass(frozen=True, slots=True)
+class SwapRefused:
+    """An encoder could not be opened; the old one goes on. why: one line."""
 
-    failed: is given what kept it from opening: a PsmError is a refused swap, anything else a defect.
-    """
+    why: str
+
+
+def open_aside(
+    bundle: EncoderBundle, settings: EncoderSettings, reason: str, post: Callable[[SwapEncoder | SwapRefused], None]
+) -> None:
+    """Open and warm an encoder in a thread; `post` is given the order to swap to it, or why there is none."""
 
     def load() -> None:
         try:
             encoder = open_encoder(bundle, settings.device, settings.threads)
             encoder.warm_up()
-        except BaseException as error:
-            failed(error)
+        except PsmError as error:
+            post(SwapRefused(str(error)))
+        except BaseException as error:  # a defect in the new encoder must not end a run that has a working one
+            post(SwapRefused(f"{type(error).__name__}: {' '.join(str(error).split())}"))
         else:
-            ready(SwapEncoder(encoder, reason))
+            post(SwapEncoder(encoder, reason))
 
     threading.Thread(target=load, name="loader", daemon=True).start()
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Tell an expected refusal, after which the old encoder goes on, from a defect."""
-    return isinstance(error, PsmError)

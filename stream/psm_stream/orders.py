@@ -40,6 +40,7 @@ class Orders:
         self._swap = swap
         self._stop = stop
         self._snapshots = 0
+        self._is_swapping = False
         self._handlers: dict[str, Callable[[Order], str | None]] = {
             "R": self._record,
             "r": self._stop_recording,
@@ -61,15 +62,17 @@ class Orders:
         if reply is not None:
             order.reply.set_result(reply)
 
+    def admits_swap(self) -> bool:
+        """Tell whether an encoder that was opened may be taken: not when a FREEZE came meanwhile."""
+        self._is_swapping = False
+        return not self.frozen
+
     def _record(self, order: Order) -> None:
         self._recording.start_aside(order.argument, order.reply)
 
     def _stop_recording(self, _: Order) -> str:
-        folder = self._recording.folder
-        if folder is None:
-            return "ERROR nothing is being recorded"
-        self._recording.stop("asked to stop")
-        return f"OK {folder}"
+        stopped = self._recording.stop("asked to stop")
+        return "ERROR nothing is being recorded" if stopped is None else f"OK {stopped}"
 
     def _freeze(self, frozen: bool) -> str:
         self.frozen = frozen
@@ -79,8 +82,11 @@ class Orders:
         if self.frozen:
             return "ERROR frozen: no swaps; send THAW first"
         general = self._parts.general
+        if self._is_swapping or self._pipeline.waiting is not None:
+            return "ERROR a swap is under way"
         if self._pipeline.encoder.model_id == general.manifest.model_id:
             return "OK the general encoder runs already"
+        self._is_swapping = True
         self._swap(general, "revert")
         return f"OK {general.manifest.model_id} is taken at a coming frame"
 

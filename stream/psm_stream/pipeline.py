@@ -51,7 +51,12 @@ class Pipeline:
         self.model_epoch += 1
         if order.encoder.model_id not in self.model_ids:
             self.model_ids.append(order.encoder.model_id)
-        new = {"old": old.model_id, "new": order.encoder.model_id, "model_epoch": self.model_epoch}
+        new = {
+            "old": old.model_id,
+            "new": order.encoder.model_id,
+            "model_epoch": self.model_epoch,
+            "trained": order.encoder.trained,
+        }
         yield Notice("model.swapped", frame.t_capture, {**new, "frame_index": frame.index, "reason": order.reason})
 
     def _presence(self, item: Faces | NoFace) -> Iterator[Notice]:

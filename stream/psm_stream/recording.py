@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from psm_stream.startup import Parts
 from psm_stream.values import Frame, Input, Notice
 from psm_stream.wire.messages import Message
 
-HURRY_S = 0.4
+HURRY_S = 0.3
 PATIENCE_S = 60.0
 """How long the end of a run waits for the disk, with and without somebody at Ctrl-C."""
+SLICE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ class Recording:
         self._post = post
         self._lossless = lossless
         self._recorder: Recorder | None = None
-        self._is_opening = False
+        self._ending: list[Recorder] = []
+        self._opening_thread: threading.Thread | None = None
+        self._is_cancelled = False
 
     @property
     def folder(self) -> str | None:
@@ -56,6 +60,13 @@ class Recording:
     def depth(self) -> int:
         """How many records wait for the disk."""
         return int(self._recorder.status()["queued"]) if self._recorder is not None else 0
+
+    @property
+    def failure(self) -> str:
+        """Why a recording that --record asked for ended by itself, or ""."""
+        recorder = self._recorder
+        asked_for = self._parts.settings.record.root is not None
+        return recorder.failure if recorder is not None and asked_for else ""
 
     def start(self, name: str) -> str:
         """Begin a session before the run does; returns its folder. Raises SessionError: it cannot be written."""
@@ -69,9 +80,8 @@ class Recording:
         """
         if self.folder is not None:
             raise SessionError(f"already recording into {self.folder}; send r first")
-        if self._is_opening:
+        if self._opening_thread is not None:
             raise SessionError("a recording is being opened already")
-        self._is_opening = True
         opening = self._opening(name)
 
         def work() -> None:
@@ -80,18 +90,23 @@ class Recording:
             except BaseException as error:  # told to whoever asked; `attach` raises what is a defect
                 self._post(Opened(opening, reply, None, error))
 
-        threading.Thread(target=work, name="open-session", daemon=True).start()
+        self._is_cancelled = False
+        self._opening_thread = threading.Thread(target=work, name="open-session", daemon=True)
+        self._opening_thread.start()
 
     def attach(self, opened: Opened) -> None:
         """Record from here on into the session that was opened, unless the encoder changed since it was described."""
-        self._is_opening = False
+        self._opening_thread = None
         if opened.recorder is None:
             assert opened.error is not None
             opened.reply.set_exception(opened.error)
             if not isinstance(opened.error, PsmError):
                 raise opened.error
+        elif self._is_cancelled:
+            self._end(opened.recorder, "asked to stop")
+            opened.reply.set_result("ERROR it was stopped before it began")
         elif (opened.opening.encoder, opened.opening.waiting) != (self._pipeline.encoder, self._pipeline.waiting):
-            opened.recorder.stop("an encoder swap came between")
+            self._end(opened.recorder, "an encoder swap came between")
             self.start_aside(opened.opening.name, opened.reply)
         else:
             self._recorder = opened.recorder
@@ -127,11 +142,37 @@ class Recording:
         if self._recorder is not None:
             self._recorder.frame(frame)
 
-    def stop(self, reason: str) -> None:
-        """End the session, if one is being written; the recorder's thread writes the rest."""
-        if self._recorder is not None:
-            self._recorder.stop(reason)
+    def stop(self, reason: str) -> str | None:
+        """End the session that is being written or opened; its thread writes the rest. Returns its folder, if known.
 
-    def join(self, in_a_hurry: bool) -> bool:
-        """Wait for the rest to be written. False: the disk did not take it in time."""
-        return self._recorder is None or self._recorder.join(HURRY_S if in_a_hurry else PATIENCE_S)
+        None: there was nothing to stop.
+        """
+        if self._opening_thread is not None and not self._is_cancelled:
+            self._is_cancelled = True
+            return "the recording that was being opened is stopped"
+        folder = self.folder
+        if self._recorder is not None:
+            self._end(self._recorder, reason)
+            self._recorder = None
+        return folder
+
+    def join(self, is_hurried: Callable[[], bool]) -> bool:
+        """Wait for the rest of every session to be written. False: the disk did not take it in time."""
+        start = time.monotonic()
+        if self._opening_thread is not None:
+            self._opening_thread.join(HURRY_S)
+        while self._ending:
+            if self._ending[0].join(SLICE_S):
+                self._ending.pop(0)
+            elif time.monotonic() - start > (HURRY_S if is_hurried() else PATIENCE_S):
+                return False
+        return True
+
+    def abandon(self, opened: Opened) -> None:
+        """End a session that was opened after the run had ended."""
+        if opened.recorder is not None:
+            self._end(opened.recorder, "the run ended")
+
+    def _end(self, recorder: Recorder, reason: str) -> None:
+        recorder.stop(reason)
+        self._ending.append(recorder)

@@ -37,16 +37,16 @@ class Parts:
     encoder: Encoder
     general: EncoderBundle
 
-    def describe(self) -> dict[str, Any]:
-        """Plain values that say what runs: source, model, device."""
+    def describe(self, encoder: Encoder) -> dict[str, Any]:
+        """Plain values that say what runs, with the encoder that runs now: source, model, device."""
         return {
             "version": psm_stream.__version__,
             "source": self.source.name,
             "aligner": self.aligner.name,
-            "trained": self.encoder.trained,
-            "device": self.encoder.device,
-            "providers": self.encoder.providers,
-            "provider_why": self.encoder.why,
+            "trained": encoder.trained,
+            "device": encoder.device,
+            "providers": encoder.providers,
+            "provider_why": encoder.why,
         }
 
     def close(self, aligner_in_use: bool) -> None:

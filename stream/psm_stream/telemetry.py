@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from psm_stream.stopwatch import Latency, Stopwatch
-from psm_stream.values import NoFace, Sighting
+from psm_stream.values import NoFace, Sighting, Stamp
 
 SCHEMA = 1
 MB = 1 << 20
@@ -31,6 +31,7 @@ class Telemetry:
         self.stopwatch = Stopwatch(clock, STAGES)
         self._clock = clock
         self._start = clock()
+        self._end: float | None = None
         self.processed = 0
         self.no_face = 0
         self.dropped: Counter[str] = Counter()
@@ -47,11 +48,20 @@ class Telemetry:
         """Begin to count seconds: the stream is ready."""
         self._start = self._recent_start = self._clock()
 
+    def stop(self) -> None:
+        """End the count of seconds: what follows is clearing up."""
+        self._end = self._clock()
+
     def count(self, sighting: Sighting) -> None:
         """Account for one frame and for those lost before it."""
         self.dropped.update(sighting.frame.dropped)
         self.processed += 1
         self.no_face += isinstance(sighting, NoFace)
+
+    def count_unprocessed(self, frame: Stamp) -> None:
+        """Account for a frame that was on its way when the run stopped, and for those lost before it."""
+        self.dropped.update(frame.dropped)
+        self.dropped["stop"] += 1
 
     def count_rest(self, captured: int, undelivered: Mapping[str, int]) -> None:
         """At the end: account for what no frame carries, by cause, and for frames that were on their way ("stop")."""
@@ -75,7 +85,7 @@ class Telemetry:
 
     def summary(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Return the summary with what the caller knows `about` the run (source, published, device, ...)."""
-        seconds = self._clock() - self._start
+        seconds = (self._clock() if self._end is None else self._end) - self._start
         return {
             "schema": SCHEMA,
             **about,

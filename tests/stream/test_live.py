@@ -15,6 +15,7 @@ from pathlib import Path
 import msgpack
 import numpy as np
 import pytest
+import zmq
 
 from psm_export import facecycle
 from psm_export.untrained import draw_weights
@@ -25,7 +26,7 @@ from psm_stream.config import load
 from psm_stream.console import Console
 from psm_stream.encoder import open_encoder
 from psm_stream.errors import AlignError, SourceError, SourceLost
-from psm_stream.live import Live, Stop
+from psm_stream.live import ARRIVALS_WAITING, Live, Stop
 from psm_stream.record.reader import Session
 from psm_stream.record.testing import a_face
 from psm_stream.replay import Replay, model_opener
@@ -248,7 +249,8 @@ def test_frames_on_their_way_at_an_interrupt_are_counted() -> None:
     live = a_live(FakeSource((picture(n) for n in range(10**9)), is_live=False))
 
     def interrupt(message: Message) -> None:
-        live.interrupted = live.interrupted or message.topic == "embedding.00"
+        if message.topic == "embedding.00":
+            live.interrupt(130)
 
     live.publisher = Heard(interrupt)
     assert live.run() == Stop("interrupted")
@@ -306,7 +308,7 @@ def test_a_marker_that_waits_at_the_end_is_published_and_recorded(tmp_path: Path
         if message.topic == "embedding.00":  # on the main thread, so the marker can only wait behind this frame
             with Control(f"tcp://127.0.0.1:{live.parts.sockets.ports.control}") as control:
                 answers.append(control.send("A the last one"))
-            live.interrupted = True
+            live.interrupt(130)
 
     live.publisher = Heard(mark)
     assert live.run() == Stop("interrupted")
@@ -374,3 +376,80 @@ def test_a_refused_swap_is_published_and_the_old_encoder_goes_on(other: Path, tm
     assert line.startswith("swap refused: ")
     assert live.publisher.headers("notify.model.swapped") == []
     assert live.summary()["model_ids"] == [open_bundle(other).manifest.model_id]
+
+
+def test_an_encoder_that_fails_ends_the_run_and_says_so_everywhere(tmp_path: Path, monkeypatch) -> None:
+    live = a_live(frames_of(3), record__root=str(tmp_path))
+    failure = ZeroDivisionError("in the middle")
+
+    def fails(_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(live.pipeline.encoder, "encode", fails)
+    assert live.run() == Stop("failed", failure)
+    assert (live.final["exit"], live.final["exit_reason"]) == (1, "unexpected ZeroDivisionError: in the middle")
+    assert live.publisher.stats()[-1]["exit"] == 1
+    (folder,) = tmp_path.glob("*/001")
+    assert Session(folder).info.finished.reason == "failed"
+
+
+def test_the_last_statistics_are_the_summary() -> None:
+    live = a_live(frames_of(4))
+    live.run()
+    last = live.publisher.stats()[-1]
+    assert last == json.loads(json.dumps(live.final))
+    assert last["exit"] == 0
+
+
+def test_a_freeze_stops_a_swap_that_is_being_opened() -> None:
+    feed = Feed()
+    other = open_bundle(general_bundle())
+    live = a_live(FakeSource(feed, is_live=False))
+    with running(live) as control:
+        feed.frames(1)
+        live.publisher.wait_for("embedding.00")
+        live.swap(other, "test")
+        assert control.send("FREEZE") == "OK"
+        line = live.publisher.wait_for("log.warning")
+        feed.frames(1)
+        live.publisher.wait_for("embedding.00", 2)
+        feed.end()
+    assert line["model_epoch"] == 0
+    assert live.publisher.headers("notify.model.swapped") == []
+
+
+def test_a_flood_of_markers_does_not_hold_up_the_frames() -> None:
+    feed = Feed()
+    live = a_live(FakeSource(feed, is_live=False))
+    deepest = 0
+    with running(live) as control, zmq.Context() as context, context.socket(zmq.PUSH) as push:
+        push.linger = 0
+        push.connect(f"tcp://127.0.0.1:{control.send('MARKER_PORT')}")
+        for n in range(30):
+            for _ in range(500):
+                try:
+                    push.send(b"flood", zmq.DONTWAIT)
+                except zmq.Again:
+                    break
+            feed.frames(1)
+            live.publisher.wait_for("embedding.00", n + 1)
+            deepest = max(deepest, live.summary()["queues"]["inbox"])
+        feed.end()
+    assert deepest <= ARRIVALS_WAITING + 5
+    assert live.publisher.published["marker"] > 100
+
+
+def test_losses_keep_their_cause_when_the_run_is_interrupted() -> None:
+    live = a_live(FakeSource((picture(n) for n in range(10**9)), is_live=True), source__pace="live")
+
+    def interrupt(message: Message) -> None:
+        if message.topic == "embedding.00":
+            live.interrupt(130)
+
+    live.publisher = Heard(interrupt)
+    live.run()
+    frames = live.final["frames"]
+    assert frames["captured"] == frames["processed"] + sum(frames["dropped"].values())
+    assert (
+        frames["dropped"].get("stop", 0) <= 4
+    )  # slot, align thread, inbox; whatever the slot replaced is not among them

@@ -15,6 +15,7 @@ class FakeEncoder:
 
     def __init__(self, model_id: str, scale: float) -> None:
         self.model_id = model_id
+        self.trained = False
         self._scale = scale
 
     def encode(self, crop: np.ndarray) -> np.ndarray:

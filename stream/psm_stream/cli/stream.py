@@ -7,19 +7,20 @@ import signal
 import sys
 import time
 from argparse import SUPPRESS, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from psm_stream import config
-from psm_stream.cli.common import INTERRUPTED, TERMINATED, UNTRAINED, Parser, ending_at_once, run
+from psm_stream.cli.common import INTERRUPTED, UNTRAINED, Parser, ending_at_once, leave, run
 from psm_stream.config import Settings
-from psm_stream.errors import ConfigError, PsmError
+from psm_stream.errors import ConfigError
+from psm_stream.people import newest_model
 
 if TYPE_CHECKING:
     from psm_stream.live import Live
-    from psm_stream.telemetry import Telemetry
 
 # flag: (dotted key, what its value is, help)
 _SHORT: dict[str, tuple[str, str, str]] = {
@@ -108,6 +109,8 @@ def _stream(argv: Sequence[str]) -> int:
     summary_path = Path(arguments.summary) if arguments.summary else None
     if summary_path is not None and not summary_path.absolute().parent.is_dir():
         raise ConfigError(f"--summary {summary_path}: the folder does not exist; make it first")
+    if summary_path is not None and summary_path.is_dir():
+        raise ConfigError(f"--summary {summary_path} is a folder; name a file in it")
     return _run(settings, arguments.quiet, summary_path)
 
 
@@ -121,69 +124,47 @@ def _run(settings: Settings, quiet: bool, summary_path: Path | None) -> int:
     with Console(quiet) as console:
         live = Live(parts, console, time.monotonic)
         console.say(_introduction(live, time.monotonic() - started))
-        with Signals(live) as signals:
+        with _signals(live):
             stop = live.run()
-    code = signals.code if signals.code is not None else _exit_code(stop.error)
-    complaint = "" if code else _no_face(live.telemetry)
-    code = 1 if complaint else code
-    summary = {**live.summary(), "exit": code, "exit_reason": complaint or stop.reason}
-    if summary_path is not None:
-        _write_summary(summary_path, summary)
-    console.say(_farewell(summary))
+        if summary_path is not None:
+            _write_summary(summary_path, live.final)
+        console.say(_farewell(live.final))
     if stop.error is not None:
         raise stop.error  # the caller makes it one line, and an exit code
-    if complaint:
-        print(f"error: {complaint}", file=sys.stderr)
-    return code
+    if live.final["complaint"]:
+        print(f"error: {live.final['complaint']}", file=sys.stderr)
+    return int(live.final["exit"])
 
 
-class Signals:
-    """Turns Ctrl-C and SIGTERM into a clean stop; a second one interrupts at once. code: the exit code it means."""
+@contextmanager
+def _signals(live: Live) -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM and a closed terminal into a clean stop; a second signal interrupts at once."""
+    came: list[int] = []
 
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._before: dict[int, Any] = {}
-        self.code: int | None = None
-
-    def __enter__(self) -> Signals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        if self.code is not None:
+    def stop(number: int, _: FrameType | None) -> None:
+        if came:
             raise KeyboardInterrupt
-        self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
-        self._live.interrupted = True  # only a flag: a handler must not take locks
+        came.append(number)
+        live.interrupt(INTERRUPTED if number == signal.SIGINT else 128 + number)
 
-
-def _exit_code(error: BaseException | None) -> int:
-    if error is None:
-        return 0
-    return error.exit_code if isinstance(error, PsmError) else 1
-
-
-def _no_face(telemetry: Telemetry) -> str:
-    """What to say when no face was found in the whole run; "" when one was."""
-    if telemetry.processed == 0 or telemetry.no_face < telemetry.processed:
-        return ""
-    return (
-        f"no face in any of the {telemetry.processed} frames; check that one is in the picture, upright, lit from the "
-        "front and at least a tenth of its height"
-    )
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _introduction(live: Live, seconds: float) -> str:
-    about = live.parts.describe()
+    about = live.parts.describe(live.pipeline.encoder)
     model = f"encoder {live.pipeline.encoder.model_id} on {about['providers'][0]} ({about['provider_why']})"
     untrained = "" if about["trained"] else f"\n{UNTRAINED}"
+    person = live.parts.settings.person
+    stranger = f"\nno model of {person} yet: the general encoder runs" if person and not newest_model(person) else ""
     ports = live.parts.sockets.ports
     return (
-        f"psm-stream {about['version']}: {about['source']}, {model}{untrained}\n"
+        f"psm-stream {about['version']}: {about['source']}, {model}{untrained}{stranger}\n"
         f"ready in {seconds:.1f} s; control on port {ports.control}, embeddings on {ports.publish}, Ctrl-C stops"
     )
 
@@ -203,3 +184,7 @@ def _write_summary(path: Path, summary: dict[str, Any]) -> None:
         path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--summary {path}: {error.strerror or error}") from None
+
+
+if __name__ == "__main__":
+    leave(main())

@@ -188,6 +188,11 @@ class Recorder:
         """Whether what is handed over is still kept."""
         return not self._reason
 
+    @property
+    def failure(self) -> str:
+        """Why the recording ended by itself, or ""."""
+        return self._reason if self._has_failed else ""
+
     def input(self, item: Input) -> None:
         """Record an input; before the pipeline takes it, so that the log has it before what follows from it."""
         self._put(item, _time_of(item, self._outside.clock))

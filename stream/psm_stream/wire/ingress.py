@@ -28,6 +28,9 @@ Arrival: TypeAlias = Marker | Order | LogLine
 BATCH = 256
 """Markers taken in one go, so that a flood of them does not keep control waiting."""
 
+FULL_POLL_MS = 5
+"""While the main thread has too many markers before it, room is looked for so often."""
+
 COMPLAIN_EVERY_S = 1.0
 """Malformed markers are counted all, and told at most so often."""
 
@@ -41,6 +44,7 @@ class Ingress:
         put: takes each arrival; called from this thread, must not block for long.
         state: plain values for STATUS and INFO; called from this thread.
         clock: stamps arrivals.
+        has_room: tells whether another marker may be put; while not, senders wait at their own high-water mark.
         on_error: told at once when the thread dies; `join` raises the same error.
         answer_within_s: how long the main thread may take over an order.
     """
@@ -53,6 +57,7 @@ class Ingress:
         state: Callable[[], Mapping[str, Any]],
         clock: Callable[[], float],
         *,
+        has_room: Callable[[], bool] = lambda: True,
         on_error: Callable[[BaseException], None] | None = None,
         answer_within_s: float = 2.0,
     ) -> None:
@@ -63,6 +68,7 @@ class Ingress:
         self._desk = Desk(sockets.ports, about, put, state, clock)
         self._put = put
         self._clock = clock
+        self._has_room = has_room
         self._on_error = on_error
         self._answer_within_s = answer_within_s
         self._pending: tuple[Order, float] | None = None
@@ -108,7 +114,9 @@ class Ingress:
         for source in (self._markers, self._control, self._wake_in):
             poller.register(source, zmq.POLLIN)
         while not self._stopping.is_set():
-            ready = {source for source, _ in poller.poll(self._patience_ms())}
+            is_open = self._has_room()
+            poller.modify(self._markers, zmq.POLLIN if is_open else 0)
+            ready = {source for source, _ in poller.poll(self._patience_ms() if is_open else FULL_POLL_MS)}
             if self._wake_in.fileno() in ready:
                 self._fall_asleep()
             if self._markers in ready:
@@ -133,6 +141,8 @@ class Ingress:
 
     def _take_markers(self) -> None:
         for _ in range(BATCH):
+            if not self._has_room():
+                return
             try:
                 parts = self._markers.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:

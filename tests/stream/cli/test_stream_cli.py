@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import zmq
-from tests.stream.cli.running import Running, balanced, run, tool
+from tests.stream.cli.running import Running, balanced, installed, run, tool
 
 from psm_stream.client import Control, LatestReader, Markers, Subscriber
 from psm_stream.faces import read_snapshot
@@ -256,3 +259,50 @@ def test_variable_rate_hevc_and_a_face_that_leaves(shared_data: Path, tmp_path: 
     assert outcome.code == 0
     assert outcome.summary["frames"]["captured"] == 169
     assert 40 < outcome.summary["frames"]["no_face"] < 120
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGHUP")
+def test_a_closed_terminal_ends_it_cleanly(start: Start) -> None:
+    running = start("--source", "demo")
+    running.address()
+    outcome = running.end(signal.SIGHUP)
+    assert outcome.code == 129
+    assert balanced(outcome.summary)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_that_does_not_read_does_not_stop_the_stream(tmp_path: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()  # nobody ever reads `ours`
+    summary = tmp_path / "summary.json"
+    process = subprocess.Popen(
+        [installed("psm-stream"), "--control-port", "auto", "--duration", "8", "--summary", str(summary)], stderr=theirs
+    )
+    os.write(theirs, b"x" * 3000)  # nearly full already
+    assert process.wait(60) == 0
+    os.close(ours)
+    os.close(theirs)
+    assert json.loads(summary.read_text())["frames"]["processed"] > 100
+
+
+def test_a_reader_of_its_messages_that_leaves_does_not_end_it(tmp_path: Path) -> None:
+    summary = tmp_path / "summary.json"
+    options = ["--control-port", "auto", "--pace", "fast", "--frames", "60", "--summary", str(summary)]
+    options += ["--record", str(tmp_path / "sessions")]
+    process = subprocess.Popen([installed("psm-stream"), *options], stderr=subprocess.PIPE)
+    process.stderr.close()
+    assert process.wait(60) == 0
+    assert json.loads(summary.read_text())["frames"]["processed"] == 60
+
+
+def test_a_folder_as_summary_is_refused_before_the_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [installed("psm-stream"), "--summary", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_a_person_without_a_model_is_told(tmp_path: Path) -> None:
+    outcome = run(tmp_path, "--pace", "fast", "--frames", "2", "--person", "nobody_yet")
+    assert "no model of nobody_yet yet" in outcome.stderr
