@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from psm_stream.align import template
 from psm_stream.align.steady import Steady
-from psm_stream.align.tracks import FaceIds, box_of
+from psm_stream.align.tracks import Box, FaceIds, box_of, still_followed
 from psm_stream.config import AlignerSettings
 from psm_stream.errors import AlignError
 from psm_stream.models import FACE_LANDMARKER
@@ -32,6 +32,7 @@ class LandmarkerAligner:
         self._settings = settings
         self._task: Any = _open(settings)
         self._ids = FaceIds()
+        self._followed: dict[int, Box] = {}
         self._steady: dict[int, Steady] = {}
         self._time_ms = 0
 
@@ -44,7 +45,6 @@ class LandmarkerAligner:
         except (RuntimeError, ValueError) as error:
             raise AlignError(f"mediapipe failed on a frame: {error}") from error
         faces = self._faces(frame, found)
-        self._steady = {face_id: filter_ for face_id, filter_ in self._steady.items() if face_id in faces}
         if not faces:
             return NoFace(frame.stamp, "no face found")
         return Faces(frame.stamp, tuple(faces[face_id] for face_id in sorted(faces)))
@@ -60,29 +60,40 @@ class LandmarkerAligner:
             self._task = None
 
     def _faces(self, frame: Frame, found: Any) -> dict[int, AlignedFace]:
-        """Return the faces by id. Ids go to the largest face first, by where each id was last seen."""
+        """Return the faces by id, and remember where they are."""
         height, width = frame.image.shape[:2]
-        meshes = [_points(mesh, width, height) for mesh in found.face_landmarks]
-        faces: dict[int, AlignedFace] = {}
-        for n in sorted(range(len(meshes)), key=lambda n: -box_of(meshes[n])[2]):
-            if template.inside(meshes[n], width, height) < 0.5:
-                continue
-            box = box_of(meshes[n])
-            face_id = self._ids.take(box, set(faces))
+        meshes = {n: _points(mesh, width, height) for n, mesh in enumerate(found.face_landmarks)}
+        meshes = {n: points for n, points in meshes.items() if template.inside(points, width, height) >= 0.5}
+        ids = self._identify({n: box_of(points) for n, points in meshes.items()})
+        return {face_id: self._face(frame, face_id, meshes[n], found, n) for n, face_id in ids.items()}
+
+    def _identify(self, boxes: dict[int, Box]) -> dict[int, int]:
+        """Return the id of each box: first of the faces that are followed, then of new ones, the largest first."""
+        order = list(boxes)
+        kept = still_followed(self._followed, [boxes[n] for n in order])
+        ids = {order[position]: face_id for position, face_id in kept.items()}
+        self._steady = {face_id: self._steady[face_id] for face_id in ids.values()}
+        for n in sorted(boxes.keys() - ids.keys(), key=lambda n: -boxes[n][2]):
+            ids[n] = self._ids.take(boxes[n], set(ids.values()))
+            self._steady[ids[n]] = Steady(self._settings.size_px)
+        self._followed = {face_id: boxes[n] for n, face_id in ids.items()}
+        for face_id, box in self._followed.items():
             self._ids.seen(face_id, box)
-            steady = self._steady.setdefault(face_id, Steady(self._settings.size_px))
-            to_crop = steady(template.fit(meshes[n], self._settings.size_px))
-            faces[face_id] = AlignedFace(
-                frame=frame.stamp,
-                face_id=face_id,
-                crop=template.warp(frame.image, to_crop, self._settings.size_px),
-                landmarks=meshes[n],
-                to_crop=to_crop,
-                confidence=NAN,
-                blendshapes=np.array([shape.score for shape in found.face_blendshapes[n]], dtype=np.float32),
-                pose=np.asarray(found.facial_transformation_matrixes[n], dtype=np.float32),
-            )
-        return faces
+        return ids
+
+    def _face(self, frame: Frame, face_id: int, points: NDArray[np.float32], found: Any, n: int) -> AlignedFace:
+        """Make the face of the n-th mesh found, which has the given points [478, 2] px."""
+        to_crop = self._steady[face_id](template.fit(points, self._settings.size_px))
+        return AlignedFace(
+            frame=frame.stamp,
+            face_id=face_id,
+            crop=template.warp(frame.image, to_crop, self._settings.size_px),
+            landmarks=points,
+            to_crop=to_crop,
+            confidence=NAN,
+            blendshapes=np.array([shape.score for shape in found.face_blendshapes[n]], dtype=np.float32),
+            pose=np.asarray(found.facial_transformation_matrixes[n], dtype=np.float32),
+        )
 
 
 def _open(settings: AlignerSettings) -> Any:
