@@ -31,7 +31,7 @@ class RecentFaces:
     """Keeps the newest `capacity` faces that pass the gate. `offer` is for one thread; `snapshot` may run beside it.
 
     The gate: confidence at least `min_confidence` (an aligner that gives none passes) and a mean absolute difference of
-    at least `min_change` grey levels to the last face kept, so that a frozen camera does not fill the ring.
+    at least `min_change` grey levels to the last one kept of this face id, so that a frozen camera does not fill the ring.
     """
 
     def __init__(self, settings: FacesSettings, size_px: int) -> None:
@@ -40,7 +40,7 @@ class RecentFaces:
         self._crops = np.zeros((slots, size_px, size_px, 3), dtype=np.uint8)
         self._columns = {name: np.zeros(slots, dtype=kind) for name, kind in _FIELDS.items()}
         self._landmarks = np.zeros((slots, 478, 2), dtype=np.float32)
-        self._last_small: NDArray[np.int16] | None = None
+        self._last_small: dict[int, NDArray[np.int16]] = {}  # by face id
         self.written = 0
         self.refused = {"confidence": 0, "repeat": 0}
 
@@ -53,10 +53,11 @@ class RecentFaces:
             self.refused["confidence"] += 1
             return False
         small = _small(face.crop)
-        if self._last_small is not None and np.abs(small - self._last_small).mean() < self._settings.min_change:
+        last = self._last_small.get(face.face_id)
+        if last is not None and np.abs(small - last).mean() < self._settings.min_change:
             self.refused["repeat"] += 1
             return False
-        self._last_small = small
+        self._last_small[face.face_id] = small
         slot = self.written % len(self._crops)
         self._crops[slot] = face.crop
         self._landmarks[slot] = face.landmarks

@@ -18,9 +18,9 @@ LANDMARKS = np.zeros((478, 2), np.float32)
 TO_CROP = np.zeros((2, 3), np.float32)
 
 
-def face(index: int, grey: int, confidence: float = 1.0) -> AlignedFace:
+def face(index: int, grey: int, confidence: float = 1.0, face_id: int = 0) -> AlignedFace:
     crop = np.full((SIZE, SIZE, 3), grey, np.uint8)
-    return AlignedFace(Stamp(index, float(index), index / 30), 0, crop, LANDMARKS, TO_CROP, confidence)
+    return AlignedFace(Stamp(index, float(index), index / 30), face_id, crop, LANDMARKS, TO_CROP, confidence)
 
 
 @given(st.integers(1, 40), st.integers(0, 300))
@@ -45,6 +45,16 @@ def test_gate_refuses_repeats_and_doubt() -> None:
     assert faces.offer(face(4, 100, confidence=NAN))  # the landmarker gives no score
     assert faces.refused == {"confidence": 1, "repeat": 1}
     assert faces.copy()["frame_index"].tolist() == [0, 3, 4]
+
+
+def test_a_frozen_camera_on_two_faces_is_a_repeat_of_both() -> None:
+    faces = RecentFaces(FacesSettings(capacity=10), SIZE)
+    for index in range(4):
+        faces.offer(face(index, 100, face_id=0))
+        faces.offer(face(index, 160, face_id=1))
+    held = faces.copy()
+    assert (held["frame_index"].tolist(), held["face_id"].tolist()) == ([0, 0], [0, 1])
+    assert faces.refused["repeat"] == 6
 
 
 def test_snapshot_comes_back_and_is_whole_while_faces_come_in(tmp_path: Path) -> None:
