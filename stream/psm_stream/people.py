@@ -1,6 +1,7 @@
 """People: where each person's own encoders are kept between sessions.
 
-    <home>/people/<name>/<NNN>/     one encoder bundle per accepted model; the highest number is the newest
+    <home>/people/<name>/<NNN>/     one encoder bundle per accepted model; the highest number is the newest;
+                                    what is not named by a number is none of them
 
 home is `PSM_HOME`, or the user's data folder.
 """
@@ -24,4 +25,9 @@ def newest_model(person: str) -> Path | None:
     folder = home() / "people" / person
     if not folder.is_dir():
         return None
-    return max((bundle for bundle in folder.iterdir() if (bundle / "manifest.json").is_file()), default=None)
+    models = (bundle for bundle in folder.iterdir() if _is_number(bundle.name) and (bundle / "manifest.json").is_file())
+    return max(models, key=lambda bundle: int(bundle.name), default=None)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

@@ -38,3 +38,11 @@ def test_the_newest_whole_model_wins(psm_home: Path) -> None:
     (psm_home / "people" / "ada" / "013").mkdir()
     a_model(psm_home / "people" / "bob" / "020")
     assert newest_model("ada") == newest
+
+
+def test_numbers_are_compared_as_numbers_and_names_are_none(psm_home: Path) -> None:
+    a_model(psm_home / "people" / "ada" / "999")
+    newest = a_model(psm_home / "people" / "ada" / "1000")
+    for name in ("backup", "\u00b9\u00b2", "1001.partial"):
+        a_model(psm_home / "people" / "ada" / name)
+    assert newest_model("ada") == newest
