@@ -31,7 +31,7 @@ class RecentFaces:
     """Keeps the newest `capacity` faces that pass the gate. `offer` is for one thread; `snapshot` may run beside it.
 
     The gate: confidence at least `min_confidence` (an aligner that gives none passes) and a mean absolute difference of
-    at least `min_change` grey levels to the last one kept of this face id, so that a frozen camera does not fill the ring.
+    at least `min_change` grey levels to the last one kept of this face id, so that a frozen camera does not fill it.
     """
 
     def __init__(self, settings: FacesSettings, size_px: int) -> None:
