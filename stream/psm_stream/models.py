@@ -7,6 +7,7 @@ import http.client
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from psm_stream.people import home
 
 CHUNK_BYTES = 1 << 16
 TIMEOUT_S = 20.0
+# ValueError: the text is no address at all.
+_NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
 
 class FetchError(PsmError):
@@ -54,40 +57,61 @@ def fetch(model: ModelFile, progress: Callable[[int], None], url: str | None = N
     """Download a model to its place, unless it is there already. progress: called with the bytes that came.
 
     url: another place that holds the same file. Nothing is left behind on failure.
-    Raises FetchError: offline, refused, too large, or a wrong digest.
+    Raises FetchError: offline, refused, no address, too large, a wrong digest, or it cannot be kept here.
     """
     path = model.path()
-    if is_intact(path, model):
-        return path
     source = url or model.url
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
-        with urllib.request.urlopen(source, timeout=TIMEOUT_S) as response, partial.open("wb") as file:
-            digest = _copy(response, file, model.size_bytes, progress)
+        if is_intact(path, model):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            digest = _download(source, file, model, progress)
         if digest != model.sha256:
             raise FetchError(f"{source} gave another file (sha256 {digest[:12]}..., expected {model.sha256[:12]}...)")
         partial.replace(path)
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        reason = getattr(error, "reason", None) or error
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
+    except OSError as error:
         raise FetchError(
-            f"cannot fetch {model.name} from {source}: {reason}; go online and try again, or put the file at {path}"
+            f"cannot keep {model.name} at {path}: {error.strerror or error}; make room and the folder writable, "
+            "or set PSM_HOME to another"
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where there is no folder, there is no file either
+            partial.unlink()
     return path
 
 
-def _copy(response: BinaryIO, file: BinaryIO, limit_bytes: int, progress: Callable[[int], None]) -> str:
+def _download(url: str, file: BinaryIO, model: ModelFile, progress: Callable[[int], None]) -> str:
+    """Write what the address gives to `file`. Returns its sha256. Raises OSError when it cannot be written."""
+    try:
+        response = urllib.request.urlopen(url, timeout=TIMEOUT_S)
+    except _NETWORK_ERRORS as error:
+        raise _not_fetched(model, url, error) from None
     digest = hashlib.sha256()
     total = 0
-    while chunk := response.read(CHUNK_BYTES):
-        total += len(chunk)
-        if total > limit_bytes:
-            break  # the digest will not match, and the disk does not fill up
-        digest.update(chunk)
-        file.write(chunk)
-        progress(len(chunk))
+    with response:
+        while chunk := _receive(response, model, url):
+            total += len(chunk)
+            if total > model.size_bytes:
+                break  # the digest will not match, and the disk does not fill up
+            digest.update(chunk)
+            file.write(chunk)
+            progress(len(chunk))
     return digest.hexdigest()
+
+
+def _receive(response: BinaryIO, model: ModelFile, url: str) -> bytes:
+    try:
+        return response.read(CHUNK_BYTES)
+    except _NETWORK_ERRORS as error:
+        raise _not_fetched(model, url, error) from None
+
+
+def _not_fetched(model: ModelFile, url: str, error: Exception) -> FetchError:
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+    reason = " ".join(str(getattr(error, "reason", None) or error).split())
+    return FetchError(
+        f"cannot fetch {model.name} from {url!r}: {reason}; go online and try again, or put the file at {model.path()}"
+    )

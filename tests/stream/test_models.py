@@ -69,6 +69,23 @@ def test_offline_is_one_clear_line(
     assert "go online and try again, or put the file at" in errors[0]
 
 
+@pytest.mark.parametrize("url", ["nonsense", "http://[", "gopher://x/y", "http://127.0.0.1:port/", "http://a\nb/"])
+def test_an_address_that_is_none_is_one_clear_line(model: ModelFile, url: str) -> None:
+    with pytest.raises(FetchError, match=r"cannot fetch thing\.task from ") as caught:
+        fetch(model, lambda _: None, url)
+    assert list(model.path().parent.iterdir()) == []
+    assert "\n" not in str(caught.value)
+
+
+def test_a_home_that_cannot_be_written_is_one_clear_line(
+    server: str, model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PSM_HOME", str(tmp_path / "file"))
+    with pytest.raises(FetchError, match=r"cannot keep thing\.task at .*: .*; .* set PSM_HOME"):
+        fetch(model, lambda _: None, f"{server}/good")
+
+
 def test_a_damaged_copy_is_fetched_again(server: str, model: ModelFile) -> None:
     model.path().parent.mkdir(parents=True)
     model.path().write_bytes(b"half")
