@@ -14,6 +14,7 @@ from psm_stream.config import SourceSettings
 from psm_stream.errors import SourceError
 from psm_stream.sources import Clock, Picture, Skipped
 from psm_stream.sources.decoding import RgbConverter, use_threads
+from psm_stream.sources.redact import name_of
 from psm_stream.values import NAN
 
 _LARGE_PX = 1280 * 720
@@ -32,7 +33,7 @@ class FileSource:
     is_live = False
 
     def __init__(self, settings: SourceSettings, clock: Clock) -> None:
-        self.name = settings.path
+        self.name = name_of(settings.path)
         self.fps: float | None = None
         self._settings = settings
         self._clock = clock

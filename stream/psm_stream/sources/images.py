@@ -12,6 +12,7 @@ import numpy as np
 from psm_stream.config import SourceSettings
 from psm_stream.errors import SourceError
 from psm_stream.sources import Clock, Picture, Skipped
+from psm_stream.sources.redact import name_of
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 _NOMINAL_FPS = 30.0
@@ -27,7 +28,7 @@ class ImagesSource:
     is_live = False
 
     def __init__(self, settings: SourceSettings, clock: Clock) -> None:
-        self.name = settings.path
+        self.name = name_of(settings.path)
         self.fps: float | None = settings.fps or _NOMINAL_FPS
         self._settings = settings
         self._clock = clock
@@ -37,7 +38,7 @@ class ImagesSource:
         """Raises SourceError: there is no such folder, or no image in it."""
         folder = Path(self._settings.path)
         if not self._settings.path or not folder.is_dir():
-            raise SourceError(f"there is no folder {self.name!r}; name a folder of images with --source PATH")
+            raise SourceError(f"there is no folder '{self.name}'; name a folder of images with --source PATH")
         try:
             files = [entry for entry in folder.iterdir() if entry.suffix.lower() in _SUFFIXES and entry.is_file()]
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Credentials out of addresses: what is shown, logged, published or recorded of a URL goes through `redact`."""
+"""What is shown, logged, published or recorded of a source: without credentials (`redact`), and `printable`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def redact(text: str, url: str = "") -> str:
     for secret in _secrets(url):
         text = text.replace(secret, HIDDEN)
     return text
+
+
+def printable(text: str) -> str:
+    """Escape what is no visible character: line breaks, and the bytes of file names that are not UTF-8."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def name_of(place: str) -> str:
+    """Return an address, file or folder as it may be shown: without credentials, in one line that UTF-8 can hold."""
+    return printable(redact(place, place))
 
 
 def _hide_value(parameter: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from psm_stream.errors import SourceError, SourceLost
 from psm_stream.sources import Clock, Picture, Skipped
 from psm_stream.sources.decoding import RgbConverter, use_threads
 from psm_stream.sources.reader import Reader
-from psm_stream.sources.redact import redact
+from psm_stream.sources.redact import name_of, redact
 from psm_stream.values import NAN
 
 _OPEN_S = 5.0
@@ -54,7 +54,7 @@ class RtspSource:
     is_live = True
 
     def __init__(self, settings: SourceSettings, clock: Clock) -> None:
-        self.name = redact(settings.rtsp, settings.rtsp)
+        self.name = name_of(settings.rtsp)
         self.fps: float | None = None
         self._settings = settings
         self._clock = clock
@@ -150,7 +150,7 @@ class _Stream:
         self._settings = settings
         self._clock = clock
         self._open_s = open_s
-        self._name = redact(settings.rtsp, settings.rtsp)
+        self._name = name_of(settings.rtsp)
         self._container: Any = None
         self._stream: Any = None
         self._packets: Iterator[Any] = iter(())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psm_stream.sources.redact import redact
+from psm_stream.sources.redact import name_of, redact
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,16 @@ def test_nothing_of_any_login_stays(user, password, token):
     url = f"rtsp://{user}:{password}@host/live?sig={token}"
     assert redact(url, url) == "rtsp://***@host/live?sig=***"
     assert redact(f"at {url}: denied", url) == "at rtsp://***@host/live?sig=*** denied"
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("films/\u00e9t\u00e9 1.mp4", "films/\u00e9t\u00e9 1.mp4"),
+        ("a\udcff\nb.mp4", "a\\udcff\\nb.mp4"),
+        ("RTSP://user:secret@cam/1", "RTSP://***@cam/1"),
+    ],
+)
+def test_a_name_can_always_be_shown(place, shown):
+    assert name_of(place) == shown
+    assert shown.encode()

@@ -165,6 +165,16 @@ def test_one_that_is_not_there_says_so_in_one_line(settings, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("kind", ["file", "images"])
+def test_a_place_that_is_not_utf8_or_an_address_can_be_named(kind):
+    for path in ("missing\udcff\n.mp4", "RTSP://user:secret@cam/1"):
+        source = SOURCES[kind](SourceSettings(kind=kind, path=path), time.monotonic)
+        with pytest.raises(SourceError) as error:
+            source.open()
+        assert f"{source.name}{error.value}".isprintable()
+        assert "secret" not in f"{source.name}{error.value}"
+
+
 def test_the_table_costs_nothing_to_import():
     code = "import sys, psm_stream.sources; print(sorted({'cv2', 'av', 'skimage'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
