@@ -1,7 +1,8 @@
 """Settings: one frozen tree, filled from defaults, a YAML file and dotted flags, in that order.
 
-`load(file, overrides)` is the only way in. Keys are checked, values are never coerced silently, and an unknown key
-is an error that names the nearest right one.
+`load(file, overrides)` is the only way in. An unknown key is an error that names the nearest right one. Text is read as
+the kind of value that its setting has ("20" as a number), in a file as in a flag; `none` unsets a setting whose default
+that is. Nothing else is converted: true is not a number, 1 not true, 2.0 not a whole number.
 """
 
 from __future__ import annotations
@@ -9,19 +10,40 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from psm_stream.errors import ConfigError
-from psm_stream.sources.redact import redact
+from psm_stream.sources.redact import name_of, printable, redact
 
 Port = Annotated[int, Field(ge=1, le=65532)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_meant(cls, value: Any, about: ValidationInfo) -> Any:
+        """Read what YAML and flags write in another way, and refuse what pydantic would convert."""
+        kinds = _kinds(cls.model_fields[str(about.field_name)].annotation)
+        if value is None and any(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds):
+            return {}  # a section with only comments in it
+        if value == "none" and NoneType in kinds:
+            return None
+        if value is False and "off" in kinds:
+            return "off"  # to YAML they are the same
+        if isinstance(value, bool) and bool not in kinds and {int, float} & kinds:
+            raise PydanticCustomError("bool_for_number", "input should be a number")
+        if isinstance(value, float) and int in kinds:
+            raise PydanticCustomError("float_for_int", "input should be a whole number")
+        if isinstance(value, int | float) and not isinstance(value, bool) and bool in kinds:
+            raise PydanticCustomError("number_for_bool", "input should be true or false")
+        return value
 
 
 class SourceSettings(_Section):
@@ -126,7 +148,7 @@ class Settings(_Section):
 
 
 def load(file: Path | None, overrides: Mapping[str, Any]) -> Settings:
-    """Build the settings. overrides: {"source.pace": "fast", ...}; text values are read as YAML scalars.
+    """Build the settings. overrides: {"source.pace": "fast", ...}; text is read as the kind that the setting has.
 
     Raises ConfigError: the file is missing or not YAML, or a key or value is wrong; it names the nearest right key.
     """
@@ -140,9 +162,9 @@ def load(file: Path | None, overrides: Mapping[str, Any]) -> Settings:
 
 
 def public(settings: Settings) -> dict[str, Any]:
-    """Return the settings as plain values that may be stored and published: credentials are taken out."""
-    tree = settings.model_dump(mode="json")
-    tree["source"]["rtsp"] = redact(settings.source.rtsp)
+    """Return the settings as plain values that may be stored and published: printable, and without credentials."""
+    tree: dict[str, Any] = _plain(settings.model_dump())
+    tree["source"] |= {key: name_of(tree["source"][key]) for key in ("rtsp", "path")}
     return tree
 
 
@@ -158,13 +180,32 @@ def dotted_keys(section: type[BaseModel] = Settings, prefix: str = "") -> list[s
     return found
 
 
+def _kinds(annotation: Any) -> set[Any]:
+    """Return the types that a setting may have, and the words it may be."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(_kinds, get_args(annotation)))
+    return set(get_args(annotation)) if origin is Literal else {annotation}
+
+
+def _plain(value: Any) -> Any:
+    """Paths become text, and what UTF-8 cannot hold is escaped."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return printable(str(value)) if isinstance(value, str | Path) else value
+
+
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"config file {file}: {error.strerror or error}; give an existing YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {file} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"config file {file} is nested too deeply; settings have two levels") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date or number that cannot be
+        raise ConfigError(f"config file {file} is not YAML: {_reason(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -172,12 +213,23 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return tree
 
 
+def _reason(error: Exception) -> str:
+    """What is wrong and where, without the lines of the file that YAML's own text quotes: they may hold a password."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return redact(" ".join(str(error).split()))
+    problem = " ".join(str(getattr(error, "problem", None) or "it cannot be read").split())
+    return redact(f"{problem}, in line {mark.line + 1}, column {mark.column + 1}")
+
+
 def _set_dotted(tree: dict[str, Any], key: str, value: Any) -> None:
     *parents, leaf = key.split(".")
     for parent in parents:
-        below = tree.setdefault(parent, {})
+        if tree.get(parent) is None:
+            tree[parent] = {}
+        below = tree[parent]
         if not isinstance(below, dict):
-            raise ConfigError(f"config key {parent!r} must be a section, not {below!r}")
+            raise ConfigError(f"config key {parent!r} must be a section, not {_shown(below)}")
         tree = below
     tree[leaf] = value
 
@@ -194,7 +246,16 @@ def _one_line(error: ValidationError) -> str:
         depth = where.count(".")
         here = sorted({".".join(key.split(".")[: depth + 1]) for key in known})  # a wrong section is not a wrong leaf
         close = difflib.get_close_matches(where, here, n=1, cutoff=0.4)
-        return f"unknown config key {where!r}" + (
+        return f"unknown config key {redact(where, where)!r}" + (
             f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(here)}"
         )
-    return f"config key {where!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
+    if first["type"] == "model_type":
+        return f"config key {where!r} must be a section, not {_shown(first['input'])}"
+    return f"config key {redact(where)!r}: {first['msg'][0].lower()}{first['msg'][1:]}, got {_shown(first['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """Return a wrong value as it may be shown: without credentials, and of a list or section only what it is."""
+    if isinstance(value, dict | list | set | tuple):
+        return "a section" if isinstance(value, dict) else "a list"
+    return repr(redact(value, value)) if isinstance(value, str) else redact(repr(value))

@@ -30,7 +30,9 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
         ({"frames": "many"}, "config key 'frames'"),
         ({"person": "../../etc"}, "config key 'person'"),
         ({"aligner.size_px": "1.5"}, "config key 'aligner.size_px'"),
-        ({"source": "demo"}, "config key 'source'"),
+        ({"source": "demo"}, "config key 'source' must be a section, not 'demo'"),
+        ({"source.fps": "inf"}, "config key 'source.fps': input should be a finite number"),
+        ({"source.camera": "none"}, "config key 'source.camera'"),
     ],
 )
 def test_wrong_keys_and_values_are_named_in_one_line(overrides: dict[str, str], says: str) -> None:
@@ -52,14 +54,82 @@ def test_bad_files_are_one_line(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("source: {camera: true}", "config key 'source.camera': input should be a number, got True"),
+        ("source: {fps: false}", "config key 'source.fps': input should be a number, got False"),
+        ("source: {fps: .inf}", "config key 'source.fps': input should be a finite number, got inf"),
+        ("source: {loop: 1}", "config key 'source.loop': input should be true or false, got 1"),
+        ("wire: {control_port: true}", "config key 'wire.control_port': input should be a number, got True"),
+        ("frames: 2.0", "config key 'frames': input should be a whole number, got 2.0"),
+        ("person: 12", "config key 'person': input should be a valid string, got 12"),
+        ("[" * 3000, "config file bad.yaml is nested too deeply"),
+        ("source: " + "{a: " * 3000, "config file bad.yaml is nested too deeply"),
+        ("person: 2024-13-45", "config file bad.yaml is not YAML: month must be in 1..12"),
+        ("frames: " + "1" * 5000, "config file bad.yaml is not YAML: "),
+        ("source: [demo]", "config key 'source' must be a section, not a list"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_values_of_another_kind_are_not_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load(Path("bad.yaml"), {})
+    assert str(caught.value).startswith(says)
+
+
+def test_what_yaml_and_flags_write_in_their_own_way(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("source:\n  # all defaults\nrecord: {video: off, root: sessions}\nadapt: off\nframes: none\n")
+    assert config.load(file, {"record.root": "none"}) == config.Settings()
+    assert config.load(file, {"source.width": "640"}).source.width == 640
+    assert config.load(file, {"person": "none"}).person == "none"
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         config.load(tmp_path / "none.yaml", {})
 
 
 def test_credentials_stay_out_of_what_is_stored() -> None:
-    settings = config.load(None, {"source.kind": "rtsp", "source.rtsp": "rtsp://user:secret@cam/1"})
-    assert "secret" not in repr(config.public(settings))
+    for key, address in (("rtsp", "rtsp://user:my secret@cam/1"), ("path", "RTSP://user:secret@cam/1")):
+        assert "secret" not in repr(config.public(config.load(None, {f"source.{key}": address})))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "source: {address}",
+        "source: [{address}]",
+        "source:\n  rtsp: [{address}]",
+        "source:\n  rtsp: {{a: '{address}'}}",
+        "source:\n  kind: {address}",
+        "source:\n  kind: '{address}'' and more@there'",
+        "source:\n  rtsp: '{address}\n",
+        "source:\n  rtsp: {address}: 1",
+        "{address}: 1",
+        "source: {{'{address}': 1}}",
+        "!{address}",
+    ],
+)
+def test_credentials_stay_out_of_errors(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(content.format(address="rtsp://user:secret@cam/1"))
+    for overrides in ({}, {"source.fps": "30"}):
+        with pytest.raises(ConfigError) as caught:
+            config.load(file, overrides)
+        assert "secret" not in str(caught.value)
+        assert "user" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_file_names_that_are_not_utf8_can_be_stored() -> None:
+    public = config.public(config.load(None, {"source.path": "a\udcff.mp4", "record.root": "b\udcff"}))
+    assert (public["source"]["path"], public["record"]["root"]) == ("a\\udcff.mp4", "b\\udcff")
 
 
 @pytest.mark.parametrize("file", sorted((PROJECT / "configs").rglob("*.yaml")), ids=lambda file: file.name)
