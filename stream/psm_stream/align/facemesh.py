@@ -33,11 +33,16 @@ from psm_stream.errors import AlignError
 from psm_stream.values import AlignedFace, Faces, Frame, Image, NoFace, Sighting
 
 LANDMARKS = 478
+ACQUIRE_SCORE = 0.7
+"""Detector score that a new face needs. In our recordings faces score 0.74 and more, but for dark or turned ones (from
+0.63, found some frames later), and what is no face scores up to 0.69: letters of a film's title, which the landmark
+network then takes for faces with a confidence of 0.99."""
 LOOK_FOR_MORE_EVERY = 10
 """While fewer than max_faces are followed, the detector runs on every tenth frame."""
 
 _DETECT = """
 input_stream: "image"
+output_stream: "found"
 output_stream: "rois"
 node { calculator: "FaceDetectionFullRangeCpu" input_stream: "IMAGE:image" output_stream: "DETECTIONS:found" }
 node { calculator: "ImagePropertiesCalculator" input_stream: "IMAGE:image" output_stream: "SIZE:size" }
@@ -98,7 +103,7 @@ class FaceMeshAligner:
     def __init__(self, settings: AlignerSettings) -> None:
         self._settings = settings
         resource_util.set_resource_dir(os.path.dirname(os.path.dirname(mediapipe.__file__)))
-        self._detector = _Graph(_DETECT, ["rois"], {})
+        self._detector = _Graph(_DETECT, ["found", "rois"], {})
         attention = {"with_attention": packet_creator.create_bool(True)}
         self._mesh = _Graph(_LANDMARKS, ["landmarks", "next_roi", _SCORE], attention)
         self._tracks: list[_Track] = []
@@ -141,11 +146,7 @@ class FaceMeshAligner:
 
     def _acquire(self, frame: Frame, packet: Any, faces: list[AlignedFace], tracks: list[_Track]) -> None:
         """Add detected faces, the largest first, to `faces` and `tracks`, up to max_faces."""
-        rois = self._detector.run(image=packet).get("rois")
-        if rois is None or rois.is_empty():
-            return
-        by_size = sorted(packet_getter.get_proto_list(rois), key=lambda rect: rect.width * rect.height, reverse=True)
-        for rect in by_size:
+        for rect in self._detect(packet):
             if len(tracks) >= self._settings.max_faces:
                 return
             found = self._look(frame.image, packet, packet_creator.create_proto(rect))
@@ -155,6 +156,17 @@ class FaceMeshAligner:
             steady = Steady(self._settings.size_px)
             faces.append(self._face(frame, face_id, found, steady))
             tracks.append(_Track(face_id, found.next_roi, steady))
+
+    def _detect(self, packet: Any) -> list[Any]:
+        """Return the regions of detected faces, the largest first."""
+        out = self._detector.run(image=packet)
+        rois, found = out.get("rois"), out.get("found")
+        if rois is None or rois.is_empty() or found is None or found.is_empty():
+            return []
+        scores = [detection.score[0] for detection in packet_getter.get_proto_list(found)]
+        rects = zip(packet_getter.get_proto_list(rois), scores, strict=True)
+        sure = [rect for rect, score in rects if score >= ACQUIRE_SCORE]
+        return sorted(sure, key=lambda rect: rect.width * rect.height, reverse=True)
 
     def _look(self, image: Image, packet: Any, roi: Any) -> _Found | None:
         """Run the landmark network on one region. None: no face there, too unsure, or mostly outside the image."""

@@ -93,3 +93,9 @@ def test_two_runs_give_the_same_bytes(shared_data: Path) -> None:
         assert isinstance(a, Faces)
         assert isinstance(b, Faces)
         assert a.faces[0].crop.tobytes() == b.faces[0].crop.tobytes()
+
+
+def test_a_film_without_people_has_no_face(shared_data: Path) -> None:
+    aligner = open_aligner(AlignerSettings())
+    some = frames(shared_data / "fixtures/pyfeat_no_face.mp4", 95)
+    assert all(isinstance(aligner(frame), NoFace) for frame in some)
