@@ -1,12 +1,13 @@
 """What psm-doctor looks at: versions, models, devices, cameras, ports, and one face run through the main job.
 
-Each check is a function that returns a `Finding`; it never raises for what it is there to find out.
+Each check is a function that returns a `Finding`. What it raises becomes one, so that there is always a whole report.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,6 +32,7 @@ PACKAGES = (
     "pyarrow",
     "scikit-image",
 )
+OTHER_OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python-headless")
 CAMERAS_TRIED = 4
 
 
@@ -55,23 +57,31 @@ def examine(wire: WireSettings) -> Iterator[Finding]:
     """Yield every finding, the quick ones first."""
     yield _python()
     yield from _packages()
-    yield _folders()
+    yield _guarded("opencv", _opencv)
+    yield _guarded("user folder", _folders, Verdict.NOTE)
     yield _guarded("ports", lambda: _ports(wire))
     yield _guarded("general encoder", _general_encoder)
-    yield _providers()
+    yield _guarded("onnxruntime", _providers, Verdict.NOTE)
     yield _guarded("face alignment", _main_job)
-    yield _landmarker()
-    yield _cameras()
+    yield _guarded("face landmarker", _landmarker, Verdict.NOTE)
+    yield _guarded("cameras", _cameras, Verdict.NOTE)
 
 
-def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
-    """Run a check of something that the main job needs."""
+def _guarded(subject: str, check: Callable[[], Finding], otherwise: Verdict = Verdict.BAD) -> Finding:
+    """Run a check. otherwise: what it means when it raises; bad where the main job needs what it looks at."""
     try:
         return check()
     except PsmError as error:
-        return Finding(subject, Verdict.BAD, str(error))
+        return Finding(subject, otherwise, str(error))
     except Exception as error:
-        return Finding(subject, Verdict.BAD, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return Finding(subject, otherwise, text + _advice(error))
+
+
+def _advice(error: Exception) -> str:
+    """OpenCV's wheels for Linux expect these libraries of the system, which slim containers and servers lack."""
+    lacks_library = isinstance(error, ImportError) and re.search(r"lib(GL|gthread|glib)\b", str(error))
+    return "; apt-get install libgl1 libglib2.0-0" if lacks_library else ""
 
 
 def _python() -> Finding:
@@ -81,34 +91,28 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {name: version for name in PACKAGES if (version := _version(name))}
     yield Finding("packages", Verdict.OK, ", ".join(f"{name} {version}" for name, version in versions.items()))
-    opencvs = sorted(
-        name
-        for name in ("opencv-python", "opencv-python-headless", "opencv-contrib-python-headless")
-        if importlib.metadata.packages_distributions().get("cv2") and _installed(name)
-    )
-    if opencvs:
-        text = (
-            f"{', '.join(opencvs)} overwrites mediapipe's opencv-contrib-python; uninstall it, then reinstall that one"
-        )
-        yield Finding("opencv", Verdict.NOTE, text)
-    if _installed("onnxruntime") and _installed("onnxruntime-gpu"):
+    if {"onnxruntime", "onnxruntime-gpu"} <= versions.keys():
         text = "onnxruntime and onnxruntime-gpu overwrite each other; uninstall both, then reinstall one"
         yield Finding("onnxruntime", Verdict.NOTE, text)
 
 
-def _installed(name: str) -> bool:
+def _version(package: str) -> str | None:
     try:
-        importlib.metadata.version(name)
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
+
+
+def _opencv() -> Finding:
+    import cv2
+
+    others = [name for name in OTHER_OPENCVS if _version(name)]
+    if others:
+        text = f"{', '.join(others)} overwrites mediapipe's opencv-contrib-python; uninstall it, reinstall that one"
+        return Finding("opencv", Verdict.NOTE, text)
+    return Finding("opencv", Verdict.OK, f"{cv2.__version__} loads")
 
 
 def _folders() -> Finding:

@@ -7,9 +7,10 @@ import difflib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import psm_stream
 from psm_stream.errors import ConfigError, PsmError
@@ -29,14 +30,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigError where argparse would print the whole usage and exit."""
-        raise ConfigError(f"{message}; see {self.prog} --help")
+        raise ConfigError(f"{_redacted(message, message)}; see {self.prog} --help")
 
     def parse(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parse all of argv. Raises ConfigError naming the nearest option for an unknown one."""
         namespace, unknown = self.parse_known_args(argv)
         if unknown:
-            raise ConfigError(f"unknown option {unknown[0]!r}{nearest(unknown[0], self.option_names())}")
+            raise self._unknown(unknown[0])
         return namespace
+
+    def _unknown(self, word: str) -> ConfigError:
+        if word.startswith("-"):
+            name = word.partition("=")[0]  # its value may be an address with a password
+            return ConfigError(f"unknown option {_redacted(name, name)!r}{nearest(name, self.option_names())}")
+        return ConfigError(f"unexpected argument {_redacted(word, word)!r}; see {self.prog} --help")
 
     def option_names(self) -> list[str]:
         """Every long option of this parser."""
@@ -50,6 +57,22 @@ def nearest(word: str, known: Sequence[str]) -> str:
     if close:
         return f"; did you mean {close[0]}?"
     return f"; known: {', '.join(sorted(known))}" if known and len(known) <= 16 else ""
+
+
+def put(text: str, stream: TextIO | None = None, end: str = "\n") -> bool:
+    """Print to a stream (stdout), at once. Returns False when its reader has left, as in `psm-watch | head`.
+
+    Letters that the stream's encoding lacks are escaped.
+    """
+    stream = stream or sys.stdout
+    encoding = stream.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end=end, file=stream, flush=True)
+    except BrokenPipeError:
+        # the rest goes nowhere; without this Python complains again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
+    return True
 
 
 def leave(code: int) -> NoReturn:
@@ -85,17 +108,28 @@ def run(job: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) 
     try:
         return job(arguments)
     except PsmError as error:
-        if "--debug" in arguments:
-            raise
-        print(f"error: {error}", file=sys.stderr)
+        _tell(error, f"{error}", arguments)
         return error.exit_code
-    except BrokenPipeError:
-        return 0  # whoever read our output has had enough
     except Exception as error:
-        if "--debug" in arguments:
-            raise
         kind = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"error: unexpected {kind}; run again with --debug and report what it prints", file=sys.stderr)
+        _tell(error, f"unexpected {kind}; run again with --debug and report what it prints", arguments)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _tell(error: Exception, line: str, arguments: Sequence[str]) -> None:
+    """Say on stderr what went wrong: in one line, or as the traceback that --debug asks for."""
+    text = "".join(traceback.format_exception(error)) if "--debug" in arguments else f"error: {line}\n"
+    # what stands before the last @ of an address, in case it has blanks or quotes in it
+    secrets = (argument.partition("://")[2].rpartition("@")[0] for argument in arguments)
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    put(_redacted(text), sys.stderr, end="")
+
+
+def _redacted(text: str, word: str = "") -> str:
+    """Hide the credentials of addresses. word: what was typed, which may hold a password with blanks or quotes."""
+    from psm_stream.sources.redact import redact  # only an error needs it, and its package imports NumPy
+
+    return redact(text, word)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.text import Text
 
 from psm_stream import config
-from psm_stream.cli.common import Parser, run
+from psm_stream.cli.common import Parser, put, run
 from psm_stream.doctor import Finding, Verdict, examine
 from psm_stream.models import FACE_LANDMARKER, fetch
 
@@ -38,15 +38,18 @@ def _doctor(argv: Sequence[str]) -> int:
 
 
 def _report(settings: config.Settings, as_json: bool) -> list[Finding]:
+    if as_json:
+        findings = list(examine(settings.wire))
+        put(json.dumps([{**asdict(finding), "verdict": finding.verdict.value} for finding in findings], indent=2))
+        return findings
     console = Console(highlight=False, soft_wrap=True)
     findings = []
     for finding in examine(settings.wire):
         findings.append(finding)
-        if not as_json:
-            mark = Text(f"{finding.verdict.value:>4}  ", style=_STYLE[finding.verdict])
+        mark = Text(f"{finding.verdict.value:>4}  ", style=_STYLE[finding.verdict])
+        with console.capture() as line:  # printed by `put`: Rich ends the process when the reader has left
             console.print(mark, Text(f"{finding.subject}: ", style="bold"), Text(finding.text), sep="", end="\n")
-    if as_json:
-        print(json.dumps([{**asdict(finding), "verdict": finding.verdict.value} for finding in findings], indent=2))
+        put(line.get(), end="")
     return findings
 
 
@@ -56,5 +59,5 @@ def _fetch(url: str | None) -> int:
         task = progress.add_task(FACE_LANDMARKER.name, total=FACE_LANDMARKER.size_bytes)
         path = fetch(FACE_LANDMARKER, lambda count: progress.advance(task, count), url)
         progress.update(task, completed=FACE_LANDMARKER.size_bytes)
-    print(f"{path}: use it with psm-stream --aligner.model {path}")
+    put(f"{path}: use it with psm-stream --aligner.model {path}")
     return 0

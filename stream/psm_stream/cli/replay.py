@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psm_stream import config
-from psm_stream.cli.common import UNTRAINED, Parser, run
+from psm_stream.cli.common import UNTRAINED, Parser, put, run
 from psm_stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _check(arguments: Namespace) -> None:
         raise ConfigError("--out says where --export writes; add --export parquet or --export csv")
 
 
-def _verify(session: Session, arguments: Namespace, tell: Callable[[str], None]) -> int:
+def _verify(session: Session, arguments: Namespace, tell: Callable[[str], object]) -> int:
     from psm_stream.replay import Replay, model_opener
     from psm_stream.verify import verify
 
@@ -85,13 +85,13 @@ def _verify(session: Session, arguments: Namespace, tell: Callable[[str], None])
         verdict = verify(replay, progress)
     if arguments.json:
         about = {"session": str(session.folder), "finished": session.is_finished, "provider": provider}
-        print(json.dumps({**about, "equal": not verdict.difference, **asdict(verdict)}))
+        put(json.dumps({**about, "equal": not verdict.difference, **asdict(verdict)}))
     else:
-        print("\n".join((_outcome(verdict, provider), *verdict.notes)))
+        put("\n".join((_outcome(verdict, provider), *verdict.notes)))
     return 1 if verdict.difference else 0
 
 
-def _export(session: Session, arguments: Namespace, tell: Callable[[str], None]) -> int:
+def _export(session: Session, arguments: Namespace, tell: Callable[[str], object]) -> int:
     from psm_stream.export_table import export
 
     out = None if arguments.out is None else Path(arguments.out)
@@ -100,13 +100,13 @@ def _export(session: Session, arguments: Namespace, tell: Callable[[str], None])
     if exported.missing:
         tell(f"{exported.missing} faces have no embedding: the recording ends before it")
     if arguments.json:
-        print(json.dumps({**asdict(exported), "folder": str(exported.folder)}))
+        put(json.dumps({**asdict(exported), "folder": str(exported.folder)}))
     else:
-        print(f"{exported.rows} rows and {exported.markers} markers in {exported.folder}")
+        put(f"{exported.rows} rows and {exported.markers} markers in {exported.folder}")
     return 0
 
 
-def _publish(session: Session, arguments: Namespace, tell: Callable[[str], None]) -> int:
+def _publish(session: Session, arguments: Namespace, tell: Callable[[str], object]) -> int:
     from psm_stream.player import Player
     from psm_stream.replay import Replay, model_opener
     from psm_stream.wire.ports import open_sockets
@@ -122,10 +122,10 @@ def _publish(session: Session, arguments: Namespace, tell: Callable[[str], None]
     finally:
         sockets.close()
     if arguments.json:
-        print(json.dumps(asdict(played)))
+        put(json.dumps(asdict(played)))
     else:
         ended = "" if played.is_complete else ", stopped before the end"
-        print(f"published {played.embeddings} embeddings of {played.frames} frames{ended}")
+        put(f"published {played.embeddings} embeddings of {played.frames} frames{ended}")
     return 0
 
 
@@ -168,9 +168,9 @@ def _outcome(verdict: Verdict, provider: str) -> str:
     return f"{verdict.embeddings} embeddings compared on {provider}, {how}, {verdict.messages} messages in all{cut}"
 
 
-def _teller(quiet: bool) -> Callable[[str], None]:
+def _teller(quiet: bool) -> Callable[[str], object]:
     """Return what tells people something: on stderr, or nowhere."""
-    return (lambda _: None) if quiet else (lambda text: print(text, file=sys.stderr))
+    return (lambda _: None) if quiet else (lambda text: put(text, sys.stderr))
 
 
 @contextmanager

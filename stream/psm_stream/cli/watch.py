@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from psm_stream.cli.common import Parser, nearest, run
+from psm_stream.cli.common import Parser, nearest, put, run
 from psm_stream.client import DEFAULT_ADDRESS, ClientError, ClientMessage, Control, Subscriber, full_address
 from psm_stream.errors import ConfigError, PsmError
 from psm_stream.wire.messages import json_bytes
@@ -35,9 +33,6 @@ def watch(argv: Sequence[str]) -> int:
         _print_all(options)
     except ClientError as error:
         raise PsmError(str(error)) from None
-    except BrokenPipeError:
-        # who read us has seen enough; without this Python complains again when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -81,12 +76,16 @@ def _print_all(options: argparse.Namespace) -> None:
         for message in _messages(subscriber, options.count, options.timeout):
             age_ms = (message.t_receive + offset_s - message.header["t_capture"]) * 1000
             if options.json:
-                print(as_json(message, age_ms, subscriber.lost), flush=True)
-                continue
-            if subscriber.lost > lost:
-                print(f"-- {subscriber.lost - lost} message(s) lost: this reader is slower than the stream", flush=True)
-                lost = subscriber.lost
-            print(as_line(message, age_ms), flush=True)
+                text = as_json(message, age_ms, subscriber.lost)
+            else:
+                text = _loss(subscriber.lost - lost) + as_line(message, age_ms)
+            if not put(text):
+                return
+            lost = subscriber.lost
+
+
+def _loss(count: int) -> str:
+    return f"-- {count} message(s) lost: this reader is slower than the stream\n" if count else ""
 
 
 def _messages(subscriber: Subscriber, count: int | None, timeout_s: float | None) -> Iterator[ClientMessage]:

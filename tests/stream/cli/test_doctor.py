@@ -2,8 +2,14 @@
 
 import json
 import socket
+from pathlib import Path
 
+import pytest
 from tests.stream.cli.running import tool
+
+from psm_stream import doctor
+from psm_stream.config import WireSettings
+from psm_stream.doctor import Verdict
 
 
 def test_says_that_the_main_job_runs_here() -> None:
@@ -29,3 +35,31 @@ def test_a_taken_port_is_bad_and_named() -> None:
 def test_unknown_option_names_the_nearest() -> None:
     done = tool("doctor", "--jason")
     assert (done.returncode, done.stderr) == (2, "error: unknown option '--jason'; did you mean --json?\n")
+
+
+def test_opencv_without_its_system_library_is_bad_and_the_report_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cv2.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = tool("doctor", "--json", "--control-port", "auto")
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 1
+    assert findings["opencv"]["verdict"] == "bad"
+    assert findings["opencv"]["text"].endswith("; apt-get install libgl1 libglib2.0-0")
+    assert (findings["ports"]["verdict"], findings["cameras"]["verdict"]) == ("ok", "note")
+    assert done.stderr == ""
+
+
+def test_whatever_a_check_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("_opencv", "_folders", "_general_encoder", "_providers", "_main_job", "_landmarker", "_cameras"):
+        monkeypatch.setattr(doctor, name, broken)
+    findings = {finding.subject: finding for finding in doctor.examine(WireSettings(control_port="auto"))}
+    notes = {name for name, finding in findings.items() if finding.verdict is Verdict.NOTE}
+    assert notes == {"user folder", "onnxruntime", "face landmarker", "cameras"}
+    assert findings["cameras"].text == "PermissionError: [Errno 13] Permission denied"
