@@ -44,6 +44,7 @@ class Capture:
         *,
         max_frames: int | None = None,
         max_seconds: float | None = None,
+        opened: Callable[[], None] = lambda: None,
         wait: Callable[[float], object] | None = None,
     ) -> None:
         """Nothing happens before `start`.
@@ -51,12 +52,14 @@ class Capture:
         notify: takes announcements, on the capture thread; must not wait.
         max_frames: end after so many captured frames, the dropped ones included.
         max_seconds: end so long after the source was opened.
+        opened: called once, on the capture thread, when the source is open and before its first frame.
         wait: sleeps for so many seconds of `clock`, less if `stop` is called; by default in real time.
         """
         self._source = source
         self._slot = slot
         self._clock = clock
         self._notify = notify
+        self._opened = opened
         self._settings = settings
         self._max_frames = max_frames if max_frames is not None else float("inf")
         self._max_seconds = max_seconds if max_seconds is not None else float("inf")
@@ -106,6 +109,7 @@ class Capture:
     def _play(self) -> None:
         try:
             self._source.open()
+            self._opened()
             self._deadline = self._clock() + self._max_seconds
             if self._settings.pace == "live" and not self._source.is_live:
                 self._pacer = Pacer(self._source.fps)

@@ -13,9 +13,10 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from enum import Enum
+from typing import Any, Final, TypeAlias
 
 from psm_stream.bundle import EncoderBundle
 from psm_stream.capture import Capture
@@ -57,7 +58,15 @@ class Seen:
     align_s: float
 
 
-Item: TypeAlias = Seen | Marker | SwapEncoder | SwapRefused | Order | Opened | Notice | LogLine | Stop
+class SourceOpen(Enum):
+    """The source is there: the run is ready."""
+
+    SOURCE_OPEN = "source open"
+
+
+SOURCE_OPEN: Final = SourceOpen.SOURCE_OPEN
+
+Item: TypeAlias = SourceOpen | Seen | Marker | SwapEncoder | SwapRefused | Order | Opened | Notice | LogLine | Stop
 
 
 class Live:
@@ -74,6 +83,8 @@ class Live:
         self.stopped: Stop | None = None
         self.final: dict[str, Any] = {}
         """The summary, once the run is over."""
+        self.is_ready = False
+        self._on_ready: Callable[[], None] = lambda: None
         self._interrupted_by: int | None = None
         self._clock = clock
         self._console = console
@@ -88,6 +99,7 @@ class Live:
             settings.source,
             max_frames=settings.frames,
             max_seconds=settings.duration_s,
+            opened=lambda: self._inbox.put(SOURCE_OPEN),
         )
         self._aligning = threading.Thread(target=self._align, name="align", daemon=True)
         self._ingress = Ingress(
@@ -111,8 +123,12 @@ class Live:
         self._next_stats = self._next_heartbeat = 0.0
         self._stats: dict[str, Any] = {}
 
-    def run(self) -> Stop:
-        """Run until the source ends, an order or an interrupt stops it, or something fails. Returns why it stopped."""
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> Stop:
+        """Run until the source ends, an order or an interrupt stops it, or something fails. Returns why it stopped.
+
+        on_ready: called once, when the source is open and `notify.ready` is out.
+        """
+        self._on_ready = on_ready
         try:
             self._start()
             for item in self._inputs():
@@ -156,17 +172,23 @@ class Live:
     def _start(self) -> None:
         gc.collect()
         gc.freeze()  # a full collection over every imported module would stall the loop for tens of ms
-        self._ingress.start()
-        self.telemetry.start()
-        if self.parts.settings.record.root is not None:
-            self.recording.start("")
         now = self._clock()
         self._next_stats, self._next_heartbeat = now + STATS_EVERY_S, now
         self._stats = self.summary()
-        encoder = self.pipeline.encoder
-        self._announce(Notice("ready", now, self.parts.describe(encoder) | {"model_id": encoder.model_id}))
+        self._ingress.start()
         self._capture.start()
         self._aligning.start()
+
+    def _get_ready(self) -> None:
+        """All is warm and the source is open: record if asked to, and say so."""
+        if self.parts.settings.record.root is not None:
+            self.recording.start("")
+        self.telemetry.start()
+        encoder = self.pipeline.encoder
+        fields = self.parts.describe(encoder) | {"model_id": encoder.model_id}
+        self._announce(Notice("ready", self._clock(), fields))
+        self.is_ready = True
+        self._on_ready()
 
     def _inputs(self) -> Iterator[Item]:
         """Yield what arrives, in order, and keep the beat meanwhile."""
@@ -181,6 +203,8 @@ class Live:
         match item:
             case Seen():
                 self._see(item)
+            case SourceOpen():
+                self._get_ready()
             case Marker():
                 self.feed(item)
             case SwapEncoder() if self._orders.admits_swap():

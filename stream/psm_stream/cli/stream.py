@@ -74,7 +74,10 @@ def _overrides(arguments: Namespace) -> dict[str, Any]:
         value = given[flag[2:].replace("-", "_")]
         if value is not None:
             overrides[key] = value
-    return {**overrides, **_source(arguments.camera, arguments.rtsp, arguments.source)}
+    overrides.update(_source(arguments.camera, arguments.rtsp, arguments.source))
+    if overrides.get("source.kind") == "images" and arguments.config is None:
+        overrides.setdefault("source.pace", "fast")  # photographs have no time of their own to keep
+    return overrides
 
 
 def _source(camera: str | None, rtsp: str | None, source: str | None) -> dict[str, Any]:
@@ -87,8 +90,12 @@ def _source(camera: str | None, rtsp: str | None, source: str | None) -> dict[st
         return {"source.kind": "camera", "source.camera": camera}
     if rtsp is not None:
         return {"source.kind": "rtsp", "source.rtsp": rtsp}
-    if source is None:
-        return {}
+    return {} if source is None else _path(source)
+
+
+def _path(source: str) -> dict[str, Any]:
+    if not source:
+        raise ConfigError("--source is empty; give a video file, a folder of images, or demo")
     if source == "demo":
         return {"source.kind": "demo"}
     if source.startswith(("rtsp://", "rtsps://")):
@@ -123,12 +130,12 @@ def _run(settings: Settings, quiet: bool, summary_path: Path | None) -> int:
     parts = open_parts(settings, time.monotonic)
     with Console(quiet) as console:
         live = Live(parts, console, time.monotonic)
-        console.say(_introduction(live, time.monotonic() - started))
         with _signals(live):
-            stop = live.run()
+            stop = live.run(on_ready=lambda: console.say(_introduction(live, time.monotonic() - started)))
         if summary_path is not None:
             _write_summary(summary_path, live.final)
-        console.say(_farewell(live.final))
+        if live.is_ready:
+            console.say(_farewell(live.final))
     if stop.error is not None:
         raise stop.error  # the caller makes it one line, and an exit code
     if live.final["complaint"]:

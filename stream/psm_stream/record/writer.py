@@ -139,7 +139,7 @@ class Recorder:
         Raises SessionError: the folder cannot be written; DiskFull: there is too little room to begin.
         """
         outside = outside or Outside()
-        root = (settings.root or DEFAULT_ROOT).absolute()
+        root = (settings.root or DEFAULT_ROOT).resolve()
         min_free_bytes = settings.min_free_gb * 1e9
         outside.check_room(root, min_free_bytes)
         now = session.ClockPair(monotonic=outside.clock(), unix=outside.unix_clock())

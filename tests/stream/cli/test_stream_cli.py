@@ -230,6 +230,20 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert len(outcome.stderr.splitlines()) == 1
 
 
+def test_a_folder_of_images_loses_none(tmp_path: Path) -> None:
+    for n in range(12):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.full((480, 640, 3), 90 + n, np.uint8))
+    frames = run(tmp_path, "--quiet", "--source", str(tmp_path)).summary["frames"]
+    assert (frames["captured"], frames["processed"]) == (12, 12)
+
+
+@pytest.mark.parametrize("options", [["--source", "nosuch.mp4"], ["--rtsp", "rtsp://127.0.0.1:9/x"], ["--source", ""]])
+def test_a_source_that_is_not_there_never_gets_ready(tmp_path: Path, options: list[str]) -> None:
+    outcome = run(tmp_path, *options, "--record", str(tmp_path / "sessions"))
+    assert len(outcome.stderr.splitlines()) == 1, outcome.stderr
+    assert list((tmp_path / "sessions").glob("*/*")) == []
+
+
 def test_no_face_in_the_whole_run_is_told(tmp_path: Path) -> None:
     for n in range(3):
         cv2.imwrite(str(tmp_path / f"{n}.png"), np.full((120, 160, 3), 90 + n, np.uint8))
