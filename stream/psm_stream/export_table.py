@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from numpy.typing import NDArray
 from psm_stream.client.messages import Malformed, decode_header, decode_payload
 from psm_stream.errors import SessionError
 from psm_stream.export_columns import Row, Shape, batch, columns
+from psm_stream.export_times import TimeLine
 from psm_stream.record import session as layout
 from psm_stream.record.codec import Record
 from psm_stream.record.reader import Session
-from psm_stream.values import Faces, Marker, NoFace, Stamp
+from psm_stream.values import Faces, Marker, NoFace
 from psm_stream.wire.messages import Message
 
 TableFormat = Literal["parquet", "csv"]
@@ -37,6 +37,9 @@ ROWS_AT_ONCE = 512
 
 MARKERS = "markers.csv"
 MARKER_COLUMNS = ("label", "t", "timestamp", "origin", "frame", "fields")
+
+METADATA = b"psm-stream"
+"""Key of the parquet file's schema metadata under which `about` stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,26 @@ def export(
         raise
 
 
-def _survey(session: Session, progress: Callable[[float], None]) -> Shape:
-    """Read the whole log once: which columns there are, and whether all of it can be read."""
+def about(session: Session) -> dict[str, Any]:
+    """Return what a table says of the session it comes from, so that it can be told when the two are apart."""
+    info = session.info
+    return {
+        "session": info.uuid,
+        "models": list(info.models),
+        "version": info.versions.get("psm-stream", ""),
+        "started": {"monotonic": info.started.monotonic, "unix": info.started.unix},
+    }
+
+
+def _survey(session: Session, progress: Callable[[float], None]) -> tuple[Shape, TimeLine]:
+    """Read the whole log once: which columns there are, when the frames were, and whether all of it can be read."""
     landmarks = dimension = blendshapes = 0
     has_pose = False
+    times = TimeLine()
     for logged in session.entries():
         value = logged.value
+        if isinstance(value, Faces | NoFace):
+            times.add(value.frame)
         if isinstance(value, Faces):
             for face in value.faces:
                 landmarks = max(landmarks, len(face.landmarks))
@@ -86,13 +103,13 @@ def _survey(session: Session, progress: Callable[[float], None]) -> Shape:
         elif isinstance(value, Message) and value.kind == "embedding":
             dimension = max(dimension, len(_embedding(value)[1]))
         progress(logged.offset / session.size_bytes)
-    return Shape(landmarks, dimension, blendshapes, has_pose)
+    return Shape(landmarks, dimension, blendshapes, has_pose), times
 
 
 def _write(
     session: Session, table: TableFormat, out: Path | None, made: list[Path], progress: Callable[[float], None]
 ) -> Exported:
-    shape = _survey(session, lambda part: progress(part / 2))
+    shape, times = _survey(session, lambda part: progress(part / 2))
     folder = layout.new_numbered(session.folder / layout.EXPORTS) if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     faces_path, markers_path = folder / f"faces.{table}", folder / MARKERS
@@ -101,8 +118,9 @@ def _write(
         made.append(faces_path)
         markers = files.enter_context(markers_path.open("x", encoding="utf-8", newline=""))
         made.append(markers_path)
-        rows = files.enter_context(_open_rows(table, faces, columns(shape)))
-        join = _Join(rows, shape, markers)
+        schema = columns(shape).with_metadata({METADATA: json.dumps(about(session))})
+        rows = files.enter_context(_open_rows(table, faces, schema))
+        join = _Join(rows, shape, times, markers)
         for logged in session.entries():
             join.take(logged.value)
             progress((1 + logged.offset / session.size_bytes) / 2)
@@ -121,15 +139,14 @@ def _open_rows(table: TableFormat, file: BinaryIO, schema: pa.Schema) -> Any:
 class _Join:
     """Puts each input together with what was published of it, and writes whole rows."""
 
-    def __init__(self, out: Any, shape: Shape, markers: TextIO) -> None:
+    def __init__(self, out: Any, shape: Shape, times: TimeLine, markers: TextIO) -> None:
         self.rows = self.markers = self.missing = 0
         self._out = out
         self._shape = shape
+        self._times = times
         self._markers = csv.writer(markers)
         self._markers.writerow(MARKER_COLUMNS)
         self._waiting: dict[tuple[int, int], Row] = {}
-        self._first: Stamp | None = None
-        self._last: tuple[Stamp, float] | None = None
 
     def take(self, value: Record | Message) -> None:
         """Take the next entry of the log."""
@@ -158,10 +175,7 @@ class _Join:
 
     def _add(self, sighting: Faces | NoFace) -> None:
         frame = sighting.frame
-        self._first = self._first or frame
-        has_own_time = not math.isnan(self._first.t_source)
-        timestamp = frame.t_source if has_own_time else frame.t_capture - self._first.t_capture
-        self._last = frame, timestamp
+        timestamp = self._times.of(frame)
         if isinstance(sighting, NoFace):
             self._waiting[frame.index, -1] = Row(frame, timestamp, reason=sighting.reason)
             return
@@ -169,12 +183,11 @@ class _Join:
             self._waiting[frame.index, face.face_id] = Row(frame, timestamp, face)
 
     def _write_marker(self, marker: Marker) -> None:
-        """Write a marker with the frame before it, and its time on that frame's time line."""
-        index: int | str = ""
-        timestamp: float | str = ""
-        if self._last is not None:
-            frame, timestamp = self._last
-            index, timestamp = frame.index, timestamp + marker.t - frame.t_capture
+        """Write a marker with the last frame captured before it, and its time on that frame's time line.
+
+        Which was processed last would be another one: some wait while the marker comes in.
+        """
+        index, timestamp = self._times.before(marker.t) or ("", "")
         fields = json.dumps(dict(marker.fields), ensure_ascii=False, default=str)
         self._markers.writerow((marker.label, repr(marker.t), timestamp, marker.origin, index, fields))
         self.markers += 1

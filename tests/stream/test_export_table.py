@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+import psm_stream
 from psm_stream import export_table
 from psm_stream.errors import SessionError
 from psm_stream.export_columns import BLENDSHAPES, openface_pose
@@ -155,7 +156,7 @@ def test_markers_are_beside_it_on_the_frames_time_line(tmp_path, encoder):
     items = [
         early,
         some_faces(30),
-        Marker('say "hi", ü\n', 101.25, "remote", {"trial": 3, "list": [1]}),
+        Marker('say "hi", ü\n', 101.015625, "remote", {"trial": 3, "list": [1]}),
         some_faces(31),
     ]
     exported = export(Session(record_run(tmp_path, encoder, items)), "parquet")
@@ -170,9 +171,57 @@ def test_markers_are_beside_it_on_the_frames_time_line(tmp_path, encoder):
         "fields": "{}",
     }
     assert (during["label"], during["origin"], during["frame"]) == ('say "hi", ü\n', "remote", "30")
-    assert float(during["t"]) == 101.25
-    assert float(during["timestamp"]) == pytest.approx(1.25)
+    assert float(during["t"]) == 101.015625
+    assert float(during["timestamp"]) == pytest.approx(1.015625)
     assert json.loads(during["fields"]) == {"trial": 3, "list": [1]}
+
+
+def a_blink(index, t_capture, t_source=NAN):
+    return NoFace(Stamp(index, t_capture, t_source), "no face found")
+
+
+def test_a_marker_s_frame_is_the_last_one_captured_before_it_though_processed_after_it(tmp_path, encoder):
+    items = [
+        a_blink(4, 100.0),
+        Marker("late frames", 100.125, "remote"),  # 5 and 6 were captured already, and wait to be processed
+        a_blink(5, 100.0625),
+        a_blink(6, 100.125),  # at the same moment
+        a_blink(8, 100.25),
+        Marker("early", 100.1, "control"),  # 8 came before it in the log, and after it in time
+        Marker("after all", 101.0, "control"),
+        Marker("before all", 99.0, "control"),
+    ]
+    exported = export(Session(record_run(tmp_path, encoder, items)), "csv")
+    read = [(marker["label"], marker["frame"], marker["timestamp"]) for marker in read_markers(exported.folder)]
+    assert [(label, frame) for label, frame, _ in read] == [
+        ("late frames", "6"),
+        ("early", "5"),
+        ("after all", "8"),
+        ("before all", ""),
+    ]
+    assert [float(timestamp) for *_, timestamp in read[:3]] == pytest.approx([0.125, 0.1, 1.0])
+
+
+def test_a_marker_s_timestamp_starts_at_its_frame_s_own_time(tmp_path, encoder):
+    """A file at pace `fast` runs through its own time faster than the clock does."""
+    items = [a_blink(0, 100.0, 0.0), Marker("m", 100.25, "remote"), a_blink(1, 100.125, 40.0), a_blink(2, 100.5, 80.0)]
+    (marker,) = read_markers(export(Session(record_run(tmp_path, encoder, items)), "csv").folder)
+    assert (marker["frame"], float(marker["timestamp"])) == ("1", 40.125)
+
+
+def test_a_parquet_file_says_which_session_it_is_of(tmp_path, encoder):
+    two = fake_encoder(tmp_path / "bundles", TWO)
+    items = [some_faces(0), SwapEncoder(two, "adapt"), some_faces(1)]
+    session = Session(record_run(tmp_path, encoder, items))
+    exported = export(session, "parquet")
+    metadata = pyarrow.parquet.read_schema(exported.folder / "faces.parquet").metadata
+    info = json.loads((session.folder / "info.json").read_text())
+    assert json.loads(metadata[b"psm-stream"]) == {
+        "session": info["uuid"],
+        "models": [ONE, TWO],
+        "version": psm_stream.__version__,
+        "started": info["started"],
+    }
 
 
 def test_more_rows_than_a_row_group_keep_their_order(tmp_path, encoder, monkeypatch):
