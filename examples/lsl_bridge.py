@@ -11,9 +11,12 @@ import json
 import sys
 import time
 
-import pylsl
-
 from psm_stream.client import DEFAULT_ADDRESS, ClientError, Control, Subscriber
+
+try:
+    import pylsl
+except ImportError:
+    sys.exit("error: pylsl is not installed; pip install pylsl")
 
 MEASURE_EVERY_S = 60.0
 

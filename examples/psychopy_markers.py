@@ -82,6 +82,8 @@ class NoScreen:
 
 
 def main(address: str = "tcp://127.0.0.1:50120", trials: str = "6") -> None:
+    if not trials.isdecimal():
+        sys.exit(f"error: TRIALS is {trials!r}; give a whole number")
     if visual is None:
         print("PsychoPy is not installed: the trials run without a screen", flush=True)
     screen = NoScreen() if visual is None else Screen()

@@ -13,6 +13,8 @@ import numpy as np
 import zmq
 
 address = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:50120"
+if len(sys.argv) > 2 and not sys.argv[2].isdecimal():
+    sys.exit(f"COUNT is {sys.argv[2]!r}; give a whole number")
 count = int(sys.argv[2]) if len(sys.argv) > 2 else None
 
 context = zmq.Context()

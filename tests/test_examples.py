@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib.util
 import json
+import os
 import re
 import runpy
 import signal
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import psm_stream.client
@@ -57,6 +59,47 @@ def test_client_subscriber(live):
     lines = run("client_subscriber.py", live.address, "5").splitlines()
     assert [line.split()[0] for line in lines] == ["frame"] * 5 + ["lost"]
     assert lines[-1].startswith("lost 0, ")
+
+
+def test_the_client_subscriber_s_bar_shows_small_movements_too(monkeypatch, capsys):
+    """Relative to the largest movement so far, whatever an encoder's unit is."""
+
+    class Calm:
+        lost = skipped = malformed = 0
+
+        def __init__(self, *_: object) -> None:
+            self.movements = [0.0, 2e-5, 1e-5, 4e-5]
+
+        def __enter__(self) -> Calm:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __iter__(self):
+            while True:
+                yield self.message(0.0)
+
+        def latest(self, **_: float) -> psm_stream.client.ClientMessage:
+            return self.message(self.movements.pop(0))
+
+        def message(self, movement: float) -> psm_stream.client.ClientMessage:
+            return psm_stream.client.ClientMessage("x", {"frame_index": 1}, np.array([movement, 0.0]), 0.0)
+
+    monkeypatch.setattr(psm_stream.client, "Subscriber", Calm)
+    runpy.run_path(str(EXAMPLES / "client_subscriber.py"))["main"]("anywhere", "4")
+    assert [line.count("#") for line in capsys.readouterr().out.splitlines()] == [0, 40, 20, 40, 0]
+
+
+@pytest.mark.parametrize("name", ["python_subscriber.py", "client_subscriber.py", "psychopy_markers.py"])
+@pytest.mark.parametrize("number", ["many", "-1", "2.5"])
+def test_a_bad_number_is_one_line(name, number):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), "tcp://127.0.0.1:1", number], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert f"{number!r}; give a whole number" in done.stderr
 
 
 def test_measure_latency(live):
@@ -108,6 +151,20 @@ def test_psychopy_markers_without_a_screen(live):
         "experiment start",
         "experiment end",
     ]
+
+
+def test_lsl_bridge_without_pylsl_is_one_line(tmp_path):
+    (tmp_path / "pylsl.py").write_text("raise ModuleNotFoundError(\"No module named 'pylsl'\")")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "lsl_bridge.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "pip install pylsl" in done.stderr
 
 
 def test_lsl_bridge(live):
