@@ -104,6 +104,15 @@ def header_and_payload(parts: dict[str, bytes]) -> tuple[bytes, bytes]:
 TITLES = list(golden_messages())
 
 
+def test_the_document_lists_every_announcement():
+    sources = Path(control.__file__).parents[1].rglob("*.py")
+    announced = {
+        subject for path in sources for subject in re.findall(r'Notice\("([a-z.]+)"', path.read_text(encoding="utf-8"))
+    }
+    subjects = DOCUMENT.read_text(encoding="utf-8").partition("Subjects of `notify`:")[2].partition("and others")[0]
+    assert announced == set(re.findall(r"`([a-z.]+)`", subjects))
+
+
 def test_the_document_shows_these_messages():
     assert list(documented()) == TITLES
 
