@@ -17,8 +17,8 @@ class Steady:
     With d the distance between the steadied crop and the new fit (px, the largest over the crop's corners) the step
     is d / (d + c) of the way, so what remains is d * c / (d + c) < c: noise of a tenth of a pixel is averaged over
     many frames, and a face that moves is followed to within c whatever its speed. c is SLACK of the side.
-    On stills with fresh sensor noise (2 grey levels) the corner that moves most has a deviation of 0.19 px of 128
-    without this and 0.09 px with it (benchmarks/alignment.py). Related: the One Euro filter (Casiez 2012), which bounds
+    On stills with fresh sensor noise (2 grey levels) the corner that moves most has a deviation of 0.18 px of 128
+    without this and 0.08 px with it (benchmarks/alignment.py). Related: the One Euro filter (Casiez 2012), which bounds
     the lag by tuning instead.
     """
 
