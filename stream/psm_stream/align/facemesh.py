@@ -35,8 +35,8 @@ from psm_stream.values import AlignedFace, Faces, Frame, Image, NoFace, Sighting
 LANDMARKS = 478
 ACQUIRE_SCORE = 0.7
 """Detector score that a new face needs. In our recordings faces score 0.74 and more, but for dark or turned ones (from
-0.63, found some frames later; 2 of 120 stills are missed by it), and what is no face scores up to 0.69: letters of a film's title, which the landmark
-network then takes for faces with a confidence of 0.99."""
+0.63: found some frames later, and 2 of 120 stills are missed). What is no face scores up to 0.69: letters of a film's
+title, which the landmark network then takes for faces with a confidence of 0.99."""
 LOOK_FOR_MORE_EVERY = 10
 """While fewer than max_faces are followed, the detector runs on every tenth frame."""
 
