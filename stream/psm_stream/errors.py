@@ -10,6 +10,10 @@ PsmError
 │   ├── DigestMismatch     a file is not the one that the manifest names
 │   └── ShapeMismatch      the graph's input or output is not what the manifest says
 ├── DeviceError            the device or execution provider asked for is not there
+├── AdaptationError        training, or what it needs or makes, went wrong
+│   ├── StoreError         a crop store, or the videos it is made from, cannot be used
+│   ├── CheckpointError    a checkpoint is missing, corrupt, foreign or would execute code
+│   └── TrainingError      training cannot go on: not finite, collapsed, nothing to train on
 └── SessionError           a session folder cannot be written, opened or replayed
     └── DiskFull           free space fell under the limit
 
@@ -71,3 +75,19 @@ class SessionError(PsmError):
 
 class DiskFull(SessionError):
     """Free space fell under the limit, so recording stopped."""
+
+
+class AdaptationError(PsmError):
+    """Training, or what it needs or makes, went wrong."""
+
+
+class StoreError(AdaptationError):
+    """A crop store, or the videos it is made from, cannot be used."""
+
+
+class CheckpointError(AdaptationError):
+    """A checkpoint is missing, corrupt, foreign, or would execute code."""
+
+
+class TrainingError(AdaptationError):
+    """Training cannot go on: a loss is not finite, the codes collapsed, or there is nothing to train on."""
