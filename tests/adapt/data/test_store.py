@@ -5,12 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+from tests.adapt.data.conftest import some_crops
 
 from psm_adapt.data.store import STORE, open_store
 from psm_adapt.data.writer import write_store
 from psm_stream.errors import StoreError
-
-from tests.adapt.data.conftest import some_crops
 
 
 def test_what_is_written_is_read(tmp_path, rng):
