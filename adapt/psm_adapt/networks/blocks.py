@@ -1,0 +1,89 @@
+"""The layers that FaceCycle's networks are made of: attention, residual block, activations, initial weights.
+
+Source: Chang, Chen, Chiu, "Learning Facial Representations from the Cycle-consistency of Face", ICCV 2021, and the
+layer tables of the authors' code. Attribute names are the authors', so that checkpoints fit key by key.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAK = 0.1
+"""Slope of LeakyReLU below zero, in all networks."""
+
+
+def leaky() -> nn.LeakyReLU:
+    """The activation of all networks but the VGG layers. In place: no layer before it needs its own output again."""
+    return nn.LeakyReLU(LEAK, inplace=True)
+
+
+def conv(into: int, out: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    """A convolution that keeps the size, or halves it at stride 2."""
+    return nn.Conv2d(into, out, kernel, stride, kernel // 2)
+
+
+class Attention(nn.Module):
+    """Attention over channels, at a cost linear in the number of positions.
+
+    theta is a distribution over positions for each channel, g one over channels for each position, phi is raw. phi
+    times theta transposed is a channel-by-channel matrix, which mixes g. What comes out is added to the input.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.g = conv(channels, channels, 1)
+        self.theta = conv(channels, channels, 1)
+        self.phi = conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [N, C, H, W]. Returns the same shape."""
+        g = self.g(x).flatten(2).softmax(1)
+        theta = self.theta(x).flatten(2).softmax(2)
+        phi = self.phi(x).flatten(2)
+        mixing = phi @ theta.transpose(1, 2)
+        return F.leaky_relu(x + (mixing @ g).view_as(x), LEAK)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut, without normalisation ("BasicBlockNormal")."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv(channels, channels)
+        self.conv2 = conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [N, C, H, W]. Returns the same shape."""
+        h = self.conv2(F.leaky_relu(self.conv1(x), LEAK, inplace=True))
+        return F.leaky_relu(h + x, LEAK, inplace=True)
+
+
+@torch.no_grad()
+def init_published(network: nn.Module) -> None:
+    """Draw weights as the authors do: convolutions N(0, sqrt(2 / (k k out))), linear layers N(0, 0.01), biases zero."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            side = layer.kernel_size[0]
+            layer.weight.normal_(0, math.sqrt(2 / (side * side * layer.out_channels)))
+        elif isinstance(layer, nn.Linear):
+            layer.weight.normal_(0, 0.01)
+        else:
+            continue
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
+@torch.no_grad()
+def init_he_linear(network: nn.Module) -> None:
+    """Draw the linear layers by He's rule, N(0, sqrt(2 / inputs)).
+
+    With the published 0.01 the code starts near zero, and at usual rates it stays there for thousands of steps.
+    Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", ICCV 2015, equation 10.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight.normal_(0, math.sqrt(2 / layer.in_features))
