@@ -3,7 +3,9 @@
 - `facecycle`: FaceCycle's expression encoder as an ONNX graph, from a dict of numpy weights by the authors' keys.
 - `reference`: the same network in numpy and float64, which everything is measured against.
 - `quantise`: integer arithmetic for such a graph, from the ranges of its activations.
+- `build`: a model of a given precision, and how far it is from that reference; `crops`: what it is measured with.
 - `write`: the bundle folder: model, `model_id`, parity figures, manifest.
+- `checkpoint`: the encoder of a checkpoint folder; `cli`: psm-export.
 - `untrained`: the general bundle until a trained one exists; `python -m psm_export.untrained --out DIR`.
 - `graph`: the small ONNX writer beneath.
 

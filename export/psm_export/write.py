@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from pydantic import JsonValue
 
 import psm_stream
 from psm_stream.align import template
@@ -34,7 +35,7 @@ class Description:
     trained: bool
     licence: str
     created_by: str
-    training: Mapping[str, str | int | float]
+    training: Mapping[str, JsonValue]
     parent: str | None = None
     person: str | None = None
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,6 @@ from psm_export import facecycle, reference
 from psm_stream.errors import BundleError
 
 GOLDEN = Path(os.environ.get("PSM_GOLDEN", Path(__file__).resolve().parents[3] / "shared" / "golden"))
-
-
-@pytest.fixture(scope="module")
-def weights() -> dict[str, NDArray[np.float32]]:
-    """The golden rule: N(0, 1 / sqrt(inputs)) by a seed from each key, so that every layer's signal stays near 1."""
-    filled = {}
-    for key, shape in facecycle.weight_shapes().items():
-        draw = np.random.default_rng(zlib.crc32(f"dev/codegeneration/{key}".encode()))
-        tensor = draw.standard_normal(shape).astype(np.float32)
-        tensor *= np.float32(1 / math.sqrt(math.prod(shape[1:]))) if len(shape) > 1 else np.float32(0.01)
-        filled[key] = tensor
-    return filled
 
 
 @pytest.fixture(scope="module")
