@@ -15,6 +15,8 @@ from psm_adapt.networks.flow_decoder import FlowDecoder
 from psm_adapt.networks.generator import Generator
 from psm_adapt.networks.light_generator import LightGenerator
 from psm_adapt.networks.normaliser import Normaliser
+from psm_adapt.networks.random_features import RandomFeatures
+from psm_adapt.networks.vgg import Vgg19
 from psm_adapt.networks.vgg19_weights import Vgg19Weights
 from psm_stream.errors import ConfigError
 
@@ -98,6 +100,25 @@ def build_networks(design: Design, seed: int, vgg19: Vgg19Weights | None = None)
             if network is not None:
                 vgg19.fill_stem(network)
     return networks
+
+
+def build_perceptual(design: Design, vgg19: Vgg19Weights | None = None) -> nn.Module | None:
+    """Make the network that the perceptual loss looks through: images to a list of feature maps, frozen.
+
+    vgg19: VGG19's weights, for `perceptual: vgg19`; see `find_vgg19`. Returns None for `perceptual: none`. Raises
+    ConfigError: the weights are needed and were not given.
+    """
+    if design.perceptual == "none":
+        return None
+    if design.perceptual == "random":
+        return RandomFeatures(design.perceptual_seed)
+    if vgg19 is None:
+        raise ConfigError(
+            "perceptual: vgg19 needs VGG19's weights; give their file (vgg19: PATH) or set perceptual: random"
+        )
+    network = Vgg19()
+    network.load_state_dict(vgg19.tensors)
+    return network
 
 
 def empty_networks(design: Design) -> Networks:
