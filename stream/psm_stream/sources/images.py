@@ -14,7 +14,7 @@ from psm_stream.errors import SourceError
 from psm_stream.sources import Clock, Picture, Skipped
 from psm_stream.sources.redact import name_of
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _NOMINAL_FPS = 30.0
 
 
@@ -40,12 +40,12 @@ class ImagesSource:
         if not self._settings.path or not folder.is_dir():
             raise SourceError(f"there is no folder '{self.name}'; name a folder of images with --source PATH")
         try:
-            files = [entry for entry in folder.iterdir() if entry.suffix.lower() in _SUFFIXES and entry.is_file()]
+            files = image_files(folder)
         except OSError as error:
             raise SourceError(f"folder {self.name} cannot be read ({error.strerror}); check its permissions") from None
         if not files:
-            raise SourceError(f"folder {self.name} has no image in it; expected {', '.join(sorted(_SUFFIXES))}")
-        self._pictures = self._play(sorted(files, key=natural_order))
+            raise SourceError(f"folder {self.name} has no image in it; expected {', '.join(sorted(SUFFIXES))}")
+        self._pictures = self._play(files)
 
     def read(self) -> Picture | Skipped | None:
         """Load the next image; t_capture is when that was done."""
@@ -66,6 +66,12 @@ class ImagesSource:
                     yield Picture(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._clock(), index * step)
             if not self._settings.loop:
                 return
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the images of a folder, in the order in which they are read. Raises OSError."""
+    files = (entry for entry in folder.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file())
+    return sorted(files, key=natural_order)
 
 
 def natural_order(file: Path) -> tuple[list[tuple[int, str]], str]:
