@@ -6,6 +6,7 @@ They are computed from landmarks, so features made of landmarks or blendshapes a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ PROXIES = (
 PROXY_NAMES = tuple(proxy.name for proxy in PROXIES)
 
 
-def proxy_scores(blendshapes: NDArray[np.floating]) -> NDArray[np.float64]:
+def proxy_scores(blendshapes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Mean of the blendshapes that stand for each action unit.
 
     blendshapes: [N, 52] 0..1 in MediaPipe's order. Returns [N, 12] 0..1 in the order of PROXIES.
@@ -56,11 +57,12 @@ def proxy_scores(blendshapes: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.stack([column.mean(axis=1, dtype=np.float64) for column in columns], axis=1)
 
 
-def proxy_labels(blendshapes: NDArray[np.floating]) -> NDArray[np.bool_]:
+def proxy_labels(blendshapes: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Which action units are on in each frame of ONE recording, as its own median decides.
 
     blendshapes: [N, 52] of the whole recording. Returns [N, 12] in the order of PROXIES: True where the score exceeds
     both the recording's median + 0.15 and 0.2. Raises AdaptationError: another number of blendshapes.
     """
     scores = proxy_scores(blendshapes)
-    return (scores > np.median(scores, axis=0) + ABOVE_MEDIAN) & (scores > FLOOR)
+    on: NDArray[np.bool_] = (scores > np.median(scores, axis=0) + ABOVE_MEDIAN) & (scores > FLOOR)
+    return on
