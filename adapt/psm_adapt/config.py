@@ -1,0 +1,137 @@
+"""Training settings: one frozen tree, filled from defaults, a YAML file and dotted flags, in that order.
+
+`load(file, overrides)` is the only way in. The files under configs/train are such trees; the authors' own YAML files
+are read as well (`authors_options`). `psm_stream.sections` says how values are read. docs/training.md lists every key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from psm_adapt import authors_options
+from psm_adapt.networks.design import Design
+from psm_stream import sections
+from psm_stream.sections import Section
+
+ALL = "All"
+"""The authors' word for everybody in `people`."""
+
+
+class DataSettings(Section):
+    """What is trained on."""
+
+    source: Path | None = None
+    """Crop store, or what a store is made from: a folder of videos or frames, one file or sub-folder per person."""
+    people: list[str] = Field(default=[ALL], min_length=1)
+    """Names of people in the store; All is everybody. The psm approaches train one model per person named."""
+
+    @field_validator("people", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """A flag gives names between commas."""
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+
+
+class PairSettings(Section):
+    """Which two frames of a person make a pair."""
+
+    redraw: bool | None = None
+    """True draws new pairs every epoch, False keeps the first ones; none is as published (psm keeps, gm draws)."""
+    per_track: int = Field(default=450, ge=1)
+    """Pairs a track and epoch in the gm approaches: the authors' list names each person 450 times."""
+    flips: float | None = Field(default=None, ge=0, le=1)
+    """Share of pairs whose second image is the first one mirrored; none is as published (psm 0, gm 0.5)."""
+    within: Literal["person", "recording", "segment"] = "person"
+    """What a track is: pairs are never made across two of them."""
+    seed: int = Field(default=912, ge=0)
+    """Of the pairing alone."""
+
+
+class LossSettings(Section):
+    """Weights of the training objective; the defaults are the published ones."""
+
+    neutral_weight: list[float] | None = Field(default=None, min_length=1, max_length=2)
+    """Weight of the neutral face's symmetry: none is 1, [w] is constant, [a, b] goes from a to b over the epochs."""
+    pixel: float = Field(default=1.0, ge=0)
+    perceptual: float = Field(default=0.01, ge=0)
+    symmetry: float = Field(default=1.5, ge=0)
+    ssim: float = Field(default=5.0, ge=0)
+    noise: bool = True
+    """The generator's Gaussian noise while training."""
+
+
+class OptimiserSettings(Section):
+    """Adam and its learning rate."""
+
+    schedule: Literal["psm", "facecycle", "constant", "cosine"] = "psm"
+    lr: float = Field(default=8e-5, gt=0)
+    """First rate of `psm`, highest of `cosine`; `facecycle` has its own."""
+    min_lr: float = Field(default=5e-6, ge=0)
+    """Last rate of `psm` and `cosine`."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which `cosine` rises from 0."""
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled from the gradient, as in AdamW."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of all gradients together; none does not clip, as published."""
+
+
+class RunSettings(Section):
+    """How the loop runs, and what it writes."""
+
+    epochs: int = Field(default=17, ge=1)
+    """The authors' YAML files say 17, the paper 500 (10 for transfer)."""
+    batch_size: int = Field(default=16, ge=1)
+    """Pairs in a step, over all processes together; twice as many images."""
+    seed: int = Field(default=2, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bfloat16 on CUDA and on CPUs with instructions for it."""
+    checkpoint_every: int = Field(default=10, ge=1)
+    """Epochs between checkpoints that are kept; `last` is written then, too, and at the end."""
+    preview_every: int = Field(default=10, ge=1)
+    """Epochs between previews and pictures of the loss."""
+    collapse: Literal["error", "warn", "off"] = "error"
+    """What happens when the codes, the flow or the images no longer depend on the input."""
+    tensorboard: bool = True
+
+
+class TrainSettings(Section):
+    """Everything that shapes the training of one of the published approaches."""
+
+    approach: Literal["psm", "psm_ctl", "gm", "gm_ctl"] = "psm"
+    """How pairs are made: of one person, with CTL (the gap grows), of everybody, of everybody with CTL."""
+    start_from: Path | None = None
+    """Checkpoint folder or authors' .tar whose networks training starts from (transfer); none starts anew."""
+    vgg19: Path | None = None
+    """torchvision's file of VGG19's weights, for designs with vgg19 in them; none looks into torchvision's cache."""
+    out: Path = Path("runs")
+    """Folder that the run's own folder is made in."""
+    data: DataSettings = DataSettings()
+    pairs: PairSettings = PairSettings()
+    design: Design = Design()
+    loss: LossSettings = LossSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    run: RunSettings = RunSettings()
+
+
+def load(file: Path | None, overrides: Mapping[str, Any]) -> TrainSettings:
+    """Build the settings. overrides: {"run.epochs": "500", ...}; text is read as the kind that the setting has.
+
+    Raises ConfigError: the file is missing or not YAML, or a key or value is wrong; it names the nearest right key.
+    """
+    tree = sections.read_yaml(file, "approach") if file is not None else {}
+    if authors_options.are_in(tree):
+        tree = authors_options.translate(tree)
+    return sections.build(TrainSettings, tree, overrides)
+
+
+def dotted_keys() -> list[str]:
+    """Every dotted key that can be set, in order."""
+    return sections.keys_of(TrainSettings)
