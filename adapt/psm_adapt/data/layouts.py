@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from psm_stream.errors import SessionError, StoreError
 from psm_stream.record.session import INFO, LOG, read_info
@@ -65,12 +65,12 @@ def sources_in(inputs: Sequence[Path], layout: str, person: str | None = None) -
         found += _told_apart(found, LAYOUTS[layout](place), place)
     if person is not None:
         found = [replace(source, person=person) for source in found]
-    return sorted(found, key=reading_order)
+    return sorted(found, key=lambda source: reading_order(source.person, source.name))
 
 
-def reading_order(source: RecordingSource) -> tuple[object, object]:
-    """Sort key: by person, then by name, numbers in them as numbers."""
-    return natural_order(Path(source.person)), natural_order(Path(source.name.replace("/", " ")))
+def reading_order(person: str, name: str) -> tuple[Any, Any]:
+    """Sort key of recordings: by person, then by name, numbers in them as numbers."""
+    return natural_order(Path(person.replace("/", " "))), natural_order(Path(name.replace("/", " ")))
 
 
 def _told_apart(
