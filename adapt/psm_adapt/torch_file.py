@@ -23,8 +23,8 @@ _LARGEST_PICKLE = 16 << 20
 """Bytes of a zip's pickle, which holds names and shapes and no weights; a published file's takes 30 kB."""
 
 _ZIP = b"PK\x03\x04"
-_STREAM = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
-"""A pickle of PyTorch's magic number, which the format before zip begins with."""
+_STREAM = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+"""PyTorch's magic number as a pickle, which the format before zip begins with, behind the pickle's own two bytes."""
 _PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")
 _WEB_PAGE = (
     "a web page, not a checkpoint: the file-sharing site answered with a page (a confirmation, a log-in, a quota) "
@@ -58,7 +58,7 @@ def read_torch_file(path: Path) -> object:
     is_zip = head.startswith(_ZIP)
     if is_zip:
         _check_zip(path)
-    elif not head.startswith(_STREAM):
+    elif head[:1] != b"\x80" or not head[2:].startswith(_STREAM):
         raise CheckpointError(f"{path} is {_kind(head)}")
     try:
         with warnings.catch_warnings():
