@@ -1,0 +1,1 @@
+"""Training: one loop (`loop.py`) over any Task (`task.py`); `cycle.py` is the task of the six published approaches."""
