@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,9 +220,9 @@ def _below(folder: Path, name: str, person: str) -> list[RecordingSource]:
 
 def _with_whole_names(found: Sequence[RecordingSource]) -> list[RecordingSource]:
     """Give recordings whose names differ in their suffix alone (a.mp4 and a.avi) names with it."""
-    names = [source.name for source in found]
+    names = Counter(source.name for source in found)
     return [
-        replace(source, name=f"{source.name}{source.path.suffix}") if names.count(source.name) > 1 else source
+        replace(source, name=f"{source.name}{source.path.suffix}") if names[source.name] > 1 else source
         for source in found
     ]
 
@@ -251,7 +252,12 @@ def _under(place: Path, name: str) -> list[Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(entry.suffix.lower() in SUFFIXES for entry in _entries(folder))
+    try:
+        return any(file.suffix.lower() in SUFFIXES and not file.name.startswith(".") for file in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreError(f"cannot read folder {folder}: {error.strerror or error}") from None
 
 
 def _is_video(path: Path) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -169,16 +169,32 @@ def _read(folder: Path) -> PartAbout | None:
         return None  # not finished, or of another version: it is made again
 
 
+class _Columns(Mapping[str, NDArray[Any]]):
+    """The columns of a part, each mapped when it is asked for: a system allows 65,530 maps, and VoxCeleb has more."""
+
+    def __init__(self, folder: Path, about: PartAbout) -> None:
+        self._folder = folder
+        self._about = about
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self._about.columns:
+            raise KeyError(name)
+        column = COLUMNS[name]
+        return np.memmap(self._folder / name, column.dtype, "r", shape=(self._about.count, *column.shape))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._about.columns)
+
+    def __len__(self) -> int:
+        return len(self._about.columns)
+
+
 def _opened(folder: Path, about: PartAbout) -> RecordedCrops:
-    arrays: dict[str, NDArray[Any]] = {"crops": COLUMNS["crops"].empty(0)}
-    if about.count:
-        for name in about.columns:
-            shape = (about.count, *COLUMNS[name].shape)
-            arrays[name] = np.memmap(folder / name, COLUMNS[name].dtype, "r", shape=shape)
+    nothing = {"crops": COLUMNS["crops"].empty(0)}
     return RecordedCrops(
         name=about.name,
         person=about.person,
-        arrays=arrays,
+        arrays=_Columns(folder, about) if about.count else nothing,
         kind=about.kind,
         source=about.source,
         digest=about.digest,

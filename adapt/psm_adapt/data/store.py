@@ -146,7 +146,8 @@ class CropStore:
     @cached_property
     def person(self) -> NDArray[np.int32]:
         """[N]: position in `people`, for each row."""
-        of_recording = [self.people.index(recording.person) for recording in self.recordings]
+        number = {person: n for n, person in enumerate(self.people)}
+        of_recording = [number[recording.person] for recording in self.recordings]
         return np.array(of_recording, np.int32)[self.recording]
 
     def person_of(self, row: int) -> str:
