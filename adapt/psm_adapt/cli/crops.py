@@ -52,7 +52,7 @@ def _parser() -> Parser:
         metavar="PATH",
         nargs="?",
         const=str(FACE_LANDMARKER.path()),
-        help="blendshapes, too, by the Face Landmarker (three times the time); default: what psm-doctor fetched",
+        help="blendshapes, too, by the Face Landmarker (four times the time); default: what psm-doctor fetched",
     )
     parser.add_argument("--frames", metavar="N", help="look at so many frames of each recording at most")
     parser.add_argument("--every", metavar="N", default="1", help="look at every N-th frame only")
