@@ -49,6 +49,8 @@ def translate(tree: Mapping[str, Any]) -> dict[str, Any]:
         if theirs in tree and dotted is not None:
             section, _, leaf = dotted.rpartition(".")
             (ours.setdefault(section, {}) if section else ours)[leaf] = _value(theirs, tree[theirs])
+    if ours.get("start_from") is not None and ours.get("approach") in ("psm", "gm"):
+        ours["approach"] += "_transfer"
     if "approach" in ours and "out" in ours:
         ours["out"] = str(Path(ours["out"]) / str(tree["custom_data_loader"]))  # as the authors lay it out
     return ours

@@ -26,8 +26,12 @@ class DataSettings(Section):
 
     source: Path | None = None
     """Crop store, or what a store is made from: a folder of videos or frames, one file or sub-folder per person."""
+    layout: Literal["auto", "folder", "disfa", "voxceleb", "session"] = "auto"
+    """How a source that is no store is laid out; psm-adapt crops --help says what each is."""
+    as_is: bool = False
+    """Images in the source are face crops already, and are taken as they are."""
     people: list[str] = Field(default=[ALL], min_length=1)
-    """Names of people in the store; All is everybody. The psm approaches train one model per person named."""
+    """Names of people in the store, All is everybody. The psm approaches train one model for each, one by one."""
 
     @field_validator("people", mode="before")
     @classmethod
@@ -105,20 +109,27 @@ class RunSettings(Section):
 class TrainSettings(Section):
     """Everything that shapes the training of one of the published approaches."""
 
-    approach: Literal["psm", "psm_ctl", "gm", "gm_ctl"] = "psm"
-    """How pairs are made: of one person, with CTL (the gap grows), of everybody, of everybody with CTL."""
+    approach: Literal["psm", "psm_transfer", "psm_ctl", "gm", "gm_transfer", "gm_ctl"] = "psm"
+    """psm: a model of one person; gm: of everybody; ctl: the gap between paired frames grows; transfer: start_from."""
     start_from: Path | None = None
-    """Checkpoint folder or authors' .tar whose networks training starts from (transfer); none starts anew."""
+    """Checkpoint folder or authors' .tar whose networks training starts from; none starts anew."""
     vgg19: Path | None = None
     """torchvision's file of VGG19's weights, for designs with vgg19 in them; none looks into torchvision's cache."""
     out: Path = Path("runs")
     """Folder that the run's own folder is made in."""
+    licence: str = Field(default="unknown", min_length=1)
+    """Of the weights that come out, written into each checkpoint."""
     data: DataSettings = DataSettings()
     pairs: PairSettings = PairSettings()
     design: Design = Design()
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
+
+    @property
+    def pairing(self) -> str:
+        """The approach's way to pair, a key of `data.pairs.PAIRINGS`; with transfer it is the same."""
+        return self.approach.removesuffix("_transfer")
 
 
 def load(file: Path | None, overrides: Mapping[str, Any]) -> TrainSettings:

@@ -43,20 +43,10 @@ class EpochLosses:
     """Mean of each loss, and of the gradient's norm."""
 
 
-def new_folder(wanted: Path) -> Path:
-    """Make the folder of a new run: `wanted`, or, where something is already, a sub-folder named by the time.
-
-    So do the authors. Raises TrainingError: it cannot be made.
-    """
-    try:
-        if wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir())):
-            wanted = wanted / time.strftime("%Y%m%d-%H%M%S")
-        wanted.mkdir(parents=True, exist_ok=False) if not wanted.is_dir() else None
-    except OSError as error:
-        raise TrainingError(
-            f"cannot make the folder {wanted}: {error.strerror or error}; choose another --out"
-        ) from None
-    return wanted
+def free_folder(wanted: Path) -> Path:
+    """Return `wanted`, or, where something is already, a sub-folder of it named by the time, as the authors do."""
+    is_taken = wanted.exists() and (not wanted.is_dir() or any(wanted.iterdir()))
+    return wanted / time.strftime("%Y%m%d-%H%M%S") if is_taken else wanted
 
 
 class RunFolder:
@@ -89,9 +79,18 @@ class RunFolder:
         """Where the newest checkpoint is."""
         return self.path / LAST
 
-    def write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Write the settings that the run was made with."""
-        _write_whole(self.path / SETTINGS, json.dumps(settings, indent=1) + "\n")
+    def make(self, settings: Mapping[str, Any], base: Path, of_all: Mapping[str, Any]) -> None:
+        """Make the folder and write the run's settings; in `base`, which may be above it, those of all its runs.
+
+        Raises TrainingError: they cannot be made.
+        """
+        try:
+            for place, tree in ((base, of_all), (self.path, settings)):
+                place.mkdir(parents=True, exist_ok=True)
+                _write_whole(place / SETTINGS, json.dumps(tree, indent=1) + "\n")
+        except OSError as error:
+            reason = error.strerror or error
+            raise TrainingError(f"cannot make the folder {self.path}: {reason}; choose another --out") from None
 
     def add_losses(self, losses: EpochLosses) -> None:
         """Note an epoch; one that was noted before training was cut off is not noted twice."""

@@ -10,6 +10,7 @@ off and went on has the same weights, bit for bit, as training that was not (on 
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def has_last(folder: Path) -> bool:
     """Say whether there is a checkpoint to go on from; one that was about to be replaced is put back first."""
     old = folder.with_name(f".{folder.name}.old")
     if not folder.exists() and old.is_dir():
-        old.rename(folder)  # the power went between the two renames of write_folder
+        with suppress(OSError):  # another process did
+            old.rename(folder)  # the power went between the two renames of write_folder
     return (folder / STATE).is_file()
 
 

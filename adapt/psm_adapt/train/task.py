@@ -55,12 +55,17 @@ class Task(Protocol[Batch]):
     gives each its share of the same global batch.
     """
 
-    module: nn.Module
-    """All that is trained, and moved between devices; contains `networks`."""
-    networks: Networks
-    """What a checkpoint holds."""
-    images_per_step: int
-    """Over all processes together; for the rate that is shown."""
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained, and moved between devices; contains `networks`."""
+
+    @property
+    def networks(self) -> Networks:
+        """What a checkpoint holds."""
+
+    @property
+    def images_per_step(self) -> int:
+        """Over all processes together; for the rate that is shown."""
 
     def groups(self) -> Sequence[Group]:
         """Return the parameters to train. Frozen ones are left out by the loop."""

@@ -1,0 +1,87 @@
+"""What training starts from: new networks, or those of a checkpoint (transfer), and the perceptual network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from psm_adapt.authors import read_authors
+from psm_adapt.checkpoint import REQUIRED, fill, open_checkpoint
+from psm_adapt.config import TrainSettings
+from psm_adapt.networks.design import Design, Networks, build_networks, build_perceptual, empty_networks
+from psm_adapt.networks.vgg19_weights import Vgg19Weights, find_vgg19
+from psm_stream.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Networks to train, and where they are from."""
+
+    networks: Networks
+    perceptual: nn.Module | None
+    stem: str
+    """For people: which weights the generator's stem has."""
+    perceived: str
+    """For people: which network the perceptual loss looks through."""
+    parent: str | None = None
+    """model_id of the checkpoint; None for new networks and the authors' files."""
+
+
+def start_of(settings: TrainSettings) -> Start:
+    """Build the networks of a training, new or from `start_from`: all of each network, none of it frozen by that.
+
+    The published stem is VGG19's and stays frozen, in new networks and in transfer alike.
+
+    Raises ConfigError: VGG19's weights are needed and not there, `start_from` is of another design, or it is not set
+    for transfer. CheckpointError: `start_from` is missing or damaged.
+    """
+    if settings.approach.endswith("transfer") and settings.start_from is None:
+        raise ConfigError(f"{settings.approach} needs start_from: a checkpoint folder, or an authors' .tar file")
+    design = settings.design.model_copy(update={"identity": False})
+    is_new = settings.start_from is None
+    needs_vgg19 = design.needs_vgg19 if is_new else design.perceptual == "vgg19"
+    vgg19 = find_vgg19(settings.vgg19) if needs_vgg19 else None
+    perceptual = build_perceptual(design, vgg19)
+    perceived = _perceived(design, vgg19)
+    if settings.start_from is None:
+        networks = build_networks(design, settings.run.seed, vgg19)
+        return Start(networks, perceptual, _stem(design, vgg19), perceived)
+    networks = empty_networks(design)
+    states, stem, parent = _read(settings.start_from, design)
+    for name in REQUIRED:
+        fill(networks.parts()[name], states[name], f"start_from {settings.start_from}, {name}")
+    return Start(networks, perceptual, stem, perceived, parent)
+
+
+def _read(path: Path, design: Design) -> tuple[dict[str, dict[str, Tensor]], str, str | None]:
+    """Return the weights by network, what their stem is, and the model_id if there is one."""
+    if path.is_file():
+        _check(path, Design(), design)
+        return read_authors(path).states, f"VGG19, as every published file carries it: from {path.name}", None
+    checkpoint = open_checkpoint(path)
+    _check(path, checkpoint.design, design)
+    states = {name: checkpoint.tensors(name) for name in REQUIRED}
+    return states, checkpoint.about.stem, checkpoint.about.model_id
+
+
+def _check(path: Path, found: Design, wanted: Design) -> None:
+    for key in ("generator", "stem"):
+        theirs, ours = getattr(found, key), getattr(wanted, key)
+        if theirs != ours:
+            raise ConfigError(
+                f"start_from {path} has {key} {theirs}, the settings say {ours}; set design.{key} {theirs}"
+            )
+
+
+def _stem(design: Design, vgg19: Vgg19Weights | None) -> str:
+    if design.stem == "vgg19" and vgg19 is not None:
+        return f"VGG19 of {vgg19.path.name}, sha256 {vgg19.digest[:12]}"
+    return "learned, from random weights"
+
+
+def _perceived(design: Design, vgg19: Vgg19Weights | None) -> str:
+    if design.perceptual == "vgg19" and vgg19 is not None:
+        return f"VGG19 of {vgg19.path.name}, sha256 {vgg19.digest[:12]}"
+    return f"random filters, seed {design.perceptual_seed}" if design.perceptual == "random" else "none"
