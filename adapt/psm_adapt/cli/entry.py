@@ -15,6 +15,7 @@ Subcommand: TypeAlias = Callable[[Sequence[str]], int]
 COMMANDS = {
     "crops": "align videos, images or sessions into a crop store",
     "train": "train a model from a config",
+    "general": "make the general model: synthetic people, a teacher, two stages of training",
     "evaluate": "probe an embedding, by the published protocols and the honest ones",
     "import": "read a published FaceCycle or PSM checkpoint",
     "export-authors": "write a checkpoint in the authors' format",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from psm_adapt.checkpoint import open_checkpoint
 from psm_adapt.data.store import open_store
 from psm_adapt.general.faces import FacePool
@@ -18,23 +16,18 @@ from psm_adapt.train.world import World, join
 from psm_stream.errors import ConfigError
 
 
-def train_general(settings: GeneralSettings, folder: Path, goes_on: bool = False, quiet: bool = False) -> Outcome:
-    """Train by the settings into a folder that is there. goes_on: from what it holds.
+def train_general(settings: GeneralSettings, goes_on: bool = False, quiet: bool = False) -> Outcome:
+    """Train by the settings into their folder `out`. goes_on: from what is there.
 
     Raises ConfigError: no store is named. StoreError, CheckpointError, TrainingError: as the parts do.
     """
-    with join(settings.run.device) as world, Teller(quiet) as teller:
+    with join(settings.run.device) as world, Teller(quiet or not world.is_first) as teller:
         task = build_task(settings, world)
-        job = Job(
-            optimiser=settings.optimiser,
-            run=settings.run,
-            settings=settings.model_dump(mode="json"),
-            folder=RunFolder(folder, settings.run.tensorboard),
-            world=world,
-            teller=teller,
-            goes_on=goes_on,
-        )
-        return train(task, job)
+        tree = settings.model_dump(mode="json")
+        folder = RunFolder(settings.out, settings.run.tensorboard)
+        if world.is_first:
+            folder.make(tree, settings.out, tree)
+        return train(task, Job(settings.optimiser, settings.run, tree, folder, world, teller, goes_on))
 
 
 def build_task(settings: GeneralSettings, world: World) -> GeneralTask:
