@@ -32,17 +32,25 @@ _FRAMES_FOR_COMPONENTS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """What a protocol gives.
-
-    scores: by person and action unit. bootstraps: [P or folds, 100], mean over the action units of each draw.
-    folds: F1 of each test fold and action unit, [3, A], across people only. tested: who was in which fold.
-    """
+class Dependent:
+    """Figures within people. bootstraps: [P, 100], mean over the action units, by draws of a person's test frames."""
 
     scores: Scores
     bootstraps: Array
-    folds: Array | None = None
-    tested: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Independent:
+    """Figures across people.
+
+    scores: by person, for tests over people. folds: F1 of each test fold and action unit, [3, A]. tested: who was in
+    which fold. bootstraps: [3, 100], mean over the action units, by draws of a fold's test frames.
+    """
+
+    scores: Scores
+    folds: Array
+    tested: tuple[tuple[str, ...], ...]
+    bootstraps: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class Split:
     components: int | None = None
 
 
-def person_dependent(recordings: Sequence[Recording], is_frequent: Sequence[Labels], split: Split) -> Published:
+def person_dependent(recordings: Sequence[Recording], is_frequent: Sequence[Labels], split: Split) -> Dependent:
     """Probe each person within themselves.
 
     is_frequent: bool [A] for each recording, the 2 % rule over its full labels; of several recordings of a person, an
@@ -70,10 +78,10 @@ def person_dependent(recordings: Sequence[Recording], is_frequent: Sequence[Labe
         counts = np.any([is_frequent[n] for n in own], axis=0) & truth.any(axis=0)
         f1.append(np.where(counts, f1_of_units(truth, said), np.nan))
         bootstraps.append(_bootstraps(truth, said, counts))
-    return Published(Scores(people, np.stack(f1)), np.stack(bootstraps))
+    return Dependent(Scores(people, np.stack(f1)), np.stack(bootstraps))
 
 
-def person_independent(recordings: Sequence[Recording], components: int | None = None) -> Published:
+def person_independent(recordings: Sequence[Recording], components: int | None = None) -> Independent:
     """Probe people by a classifier of others, in three folds by identity.
 
     An action unit counts in a fold when its test frames have it, and in a person, for tests over people, when it is
@@ -96,7 +104,7 @@ def person_independent(recordings: Sequence[Recording], components: int | None =
             own = whose == name
             by_person[name] = np.where(counting(truth[own]), f1_of_units(truth[own], said[own]), np.nan)
     scores = Scores(people, np.stack([by_person[person] for person in people]))
-    return Published(scores, np.stack(bootstraps), np.stack(folds), tuple(tested))
+    return Independent(scores, np.stack(folds), tuple(tested), np.stack(bootstraps))
 
 
 def published_units(units: Sequence[str]) -> list[int]:
@@ -144,10 +152,11 @@ def _components(train: Features, test: Features, components: int) -> tuple[Featu
     """Principal components of 2,000 training frames at most, evenly spaced: whole videos of pixels are too large."""
     some = train[:: -(-len(train) // _FRAMES_FOR_COMPONENTS)].astype(np.float32)
     reduction = PCA(min(components, *some.shape), svd_solver="randomized", random_state=0).fit(some)
-    return tuple(  # type: ignore[return-value]
+    of_train, of_test = (
         np.concatenate([reduction.transform(rows.astype(np.float32)) for rows in _pieces(features)])
         for features in (train, test)
     )
+    return of_train, of_test
 
 
 def _pieces(features: Features) -> list[Features]:
