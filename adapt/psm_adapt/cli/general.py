@@ -52,7 +52,7 @@ def _parser() -> Parser:
         default=str(FACE_LANDMARKER.path()),
         help="Face Landmarker model; default: what psm-doctor fetched",
     )
-    parser.add_argument("--clips", metavar="N", default="600", help="synthetic clips of 40 frames")
+    parser.add_argument("--clips", metavar="N", default="900", help="synthetic clips of 27 pictures")
     parser.add_argument("--workers", metavar="N", default="1", help="processes that align and draw")
     return parser
 

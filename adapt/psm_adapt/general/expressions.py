@@ -69,16 +69,25 @@ def learn_expressions(store: CropStore) -> ExpressionBasis:
     return ExpressionBasis(fields, explained)
 
 
-def turning(points: Array) -> Array:
-    """Measure how a head is turned, by where the nose's tip and the temples lie: [N, 478, 2] px to [N, 8], centred.
+def turning(points: Array, resting: Array | None = None) -> Array:
+    """Measure how a head is turned, by where the nose's tip and the temples lie: [N, 478, 2] px to [N, 8].
 
-    A linear measure is enough here: it only has to soak up what is no expression. Squares stand for large turns.
+    It is the turn away from `resting` [478, 2], or, without, from the median of the points; then it is centred, too. A
+    linear measure is enough here: it only has to soak up what is no expression. Squares stand for large turns.
     """
-    eyes = points[:, _EYE_CORNERS].mean(axis=1)
-    nose = (points[:, _NOSE_TIP] - eyes) / 20
-    temples = (points[:, _TEMPLES] - eyes[:, None]).sum(axis=1) / 20
-    first = np.hstack([nose, temples])
+    if resting is not None:
+        turned, at_rest = _turn(points), _turn(resting[None])
+        return np.hstack([turned - at_rest, (turned - at_rest) ** 2])
+    first = _turn(points)
     first = first - np.median(first, axis=0)
     both: Array = np.hstack([first, first**2])
     centred: Array = both - both.mean(axis=0)
     return centred
+
+
+def _turn(points: Array) -> Array:
+    eyes = points[:, _EYE_CORNERS].mean(axis=1)
+    nose = (points[:, _NOSE_TIP] - eyes) / 20
+    temples = (points[:, _TEMPLES] - eyes[:, None]).sum(axis=1) / 20
+    turned: Array = np.hstack([nose, temples])
+    return turned

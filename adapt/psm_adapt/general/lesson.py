@@ -2,11 +2,11 @@
 
 The aligner is a free teacher: MediaPipe's blendshapes and landmarks, no human labels. Of each frame it gives
   absolute   the blendshapes that move at all,
-  change     the same, less the recording's median: how far the face is from this person's resting face,
-  shape      the landmarks' movement about the recording's median, with the head's turning taken out, as principal
-             components,
+  change     the same, less the resting face's: how far the face is from this person's resting face, which is the
+             recording's median, or a synthetic clip's first picture,
+  shape      the landmarks' movement about the resting face, with the head's turning taken out, as principal components,
   pose       how the head is turned (`expressions.turning`),
-each with mean 0 and deviation 1. What is not known (the change in a clip too short for a resting face) is NaN.
+each with deviation 1. What is not known (the change in a recording too short for a resting face) is NaN.
 
 The code holds them all through one fixed random rotation, so each of its 256 numbers is a mixture, like the codes that
 FaceCycle learns. A linear readout of the teacher's values is the rotation's transpose (`Lesson.read`), and everything
@@ -43,7 +43,7 @@ _LARGEST = (-4.0, 6.0)
 class Weights:
     """How much of the code each kind of value gets: the deviation it makes there, relative to the others."""
 
-    absolute: float = 1.0
+    absolute: float = 0.3
     change: float = 1.0
     shape: float = 0.7
     pose: float = 0.35
@@ -124,16 +124,20 @@ class _Faces:
         first = 0
         for store in stores:
             for recording in store.recordings:
-                if recording.count >= SHORTEST:
-                    self._rest(slice(first + recording.start, first + recording.start + recording.count))
+                rows = slice(first + recording.start, first + recording.start + recording.count)
+                if recording.kind == "made":
+                    self._rest(rows, self.shapes[rows.start], self.points[rows.start])
+                elif recording.count >= SHORTEST:
+                    resting = np.nanmedian(self.shapes[rows], axis=0), np.median(self.points[rows], axis=0)
+                    self._rest(rows, *resting)
             first += len(store)
         if np.isnan(self.resting_shapes[: len(stores[0])]).all():
             raise StoreError(f"crop store {stores[0].folder} has no recording of {SHORTEST} frames to know a face by")
 
-    def _rest(self, rows: slice) -> None:
-        self.resting_shapes[rows] = np.nanmedian(self.shapes[rows], axis=0)
-        self.moves[rows] = self.points[rows] - np.median(self.points[rows], axis=0)
-        self.turns[rows] = turning(self.points[rows])
+    def _rest(self, rows: slice, shapes: Array, points: Array) -> None:
+        self.resting_shapes[rows] = shapes
+        self.moves[rows] = self.points[rows] - points
+        self.turns[rows] = turning(self.points[rows], points)
 
 
 def _components(faces: _Faces) -> tuple[Array, Array]:

@@ -1,4 +1,5 @@
-"""Drawing synthetic clips into a crop store: pictures, then what the aligner and the teacher see in them.
+"""Drawing synthetic clips into a crop store: pictures, then what the aligner and the teacher see in them. The first row
+of each clip is its resting face.
 
 The crops are cut by the live path's aligner, as those of real videos are, and the Face Landmarker gives blendshapes.
 """
@@ -72,8 +73,8 @@ def _portion(real: Path, order: Order, portion: range) -> list[RecordedCrops]:
 def _clip(synthesis: Synthesis, order: Order, number: int) -> RecordedCrops | None:
     pictures = synthesis.pictures(synthesis.clip(order.seed, number))
     rows = list(seen(pictures, order.landmarker))
-    if not rows:
-        return None
+    if not rows or rows[0]["frame_index"] != 0:
+        return None  # without its resting face a clip cannot say what changes
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     name = f"made-{order.seed}-{number:05d}"
     return RecordedCrops(name=name, person=name, arrays=arrays, kind="made", aligner="facemesh", fps=FPS)

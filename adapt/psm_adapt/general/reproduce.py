@@ -23,7 +23,7 @@ from psm_adapt.general.run import train_general
 from psm_adapt.general.settings import GeneralSettings
 from psm_adapt.train.folder import LAST
 
-CLIPS = 600
+CLIPS = 900
 SEED = 0
 
 

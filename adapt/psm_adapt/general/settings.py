@@ -32,7 +32,7 @@ class ObjectiveSettings(Section):
 class LessonSettings(Section):
     """How much of the code each kind of the teacher's values gets."""
 
-    absolute: float = Field(default=1.0, ge=0)
+    absolute: float = Field(default=0.3, ge=0)
     change: float = Field(default=1.0, ge=0)
     shape: float = Field(default=0.7, ge=0)
     pose: float = Field(default=0.35, ge=0)

@@ -1,9 +1,10 @@
 """Synthetic faces: real crops warped by their landmarks to other shapes of face and other expressions, as short clips.
 
 Each clip is one new person: somebody's frames, their face's shape taken part of the way to another person's and changed
-at random, their skin mixed with another person's. In it, expressions come and go by known curves: displacements of
-`expressions.ExpressionBasis`, and an inside of the mouth where it opens. What the result is called is up to the
-teacher, which looks at the finished pictures (`label`): a warp that failed is labelled as what it looks like.
+at random, their skin mixed with another person's. Its first picture is the new person's resting face. Then expressions
+come and go by known curves: displacements of `expressions.ExpressionBasis`, and an inside of the mouth where it opens.
+What the result is called is up to the teacher, which looks at the finished pictures (`make`): a warp that failed is
+labelled as what it looks like.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from psm_stream.values import Image
 
 Array = NDArray[np.float64]
 
-FRAMES = 40
-"""Length of a clip."""
+FRAMES = 26
+"""Pictures of a clip after the resting face."""
 FPS = 25.0
 _MOVES: tuple[tuple[str, ...], ...] = (
     ("browInnerUp",),
@@ -53,12 +54,14 @@ _MOVES: tuple[tuple[str, ...], ...] = (
 class Clip:
     """The recipe of one clip.
 
-    rows: of the store, in order of time. shape: [478, 2] px added to the landmarks in all frames. keeps: how much of
-    the frames' own movement about their median is kept, 0..1. curves: [len(rows), 52] change of each blendshape.
-    skin_row: crop of the person whose skin is mixed in, by the weight skin_mix, 0..1. tint: [3] factors on RGB.
+    rows: of the store, in order of time. rest_row: that of the resting face. shape: [478, 2] px added to the landmarks
+    in all frames. keeps: how much of the frames' own movement about their median is kept, 0..1. curves:
+    [len(rows), 52] change of each blendshape. skin_row: crop of the person whose skin is mixed in, by the weight
+    skin_mix, 0..1. tint: [3] factors on RGB.
     """
 
     rows: NDArray[np.int64]
+    rest_row: int
     shape: Array
     keeps: float
     curves: Array
@@ -90,6 +93,7 @@ class Synthesis:
         mixes = other != person and rng.uniform() < 0.6
         return Clip(
             rows=rows,
+            rest_row=self._most_typical[person],
             shape=shape,
             keeps=float(rng.choice([1.0, 1.0, 0.5, 0.2])),
             curves=_curves(rng, len(rows)),
@@ -100,19 +104,30 @@ class Synthesis:
         )
 
     def pictures(self, clip: Clip) -> Iterator[Image]:
-        """Draw the clip's pictures, [256, 256, 3] RGB each."""
-        landmarks = self.store.landmarks[clip.rows].astype(np.float64) + MARGIN_PX
-        middle = np.median(landmarks, axis=0)
-        skin = with_margin(self.store.crops[clip.skin_row])
-        skin_points = self.store.landmarks[clip.skin_row].astype(np.float64) + MARGIN_PX
-        for row, source, curve in zip(clip.rows, landmarks, clip.curves, strict=True):
+        """Draw the clip's pictures, [256, 256, 3] RGB each: the resting face, then one for each row."""
+        yield self._picture(clip, clip.rest_row, self._points(clip.rest_row) + clip.shape)
+        sources = np.stack([self._points(row) for row in clip.rows])
+        middle = np.median(sources, axis=0)
+        for row, source, curve in zip(clip.rows, sources, clip.curves, strict=True):
             target = middle + clip.keeps * (source - middle) + clip.shape + self.basis.displacement(curve)
-            stretched = warped(with_margin(self.store.crops[row]), thin_plate(source, target))
-            picture = open_mouth(stretched, source, target, clip.mouth)
-            if clip.skin_mix:
-                weight: NDArray[np.float32] = np.float32(clip.skin_mix) * skin_mask(target)
-                picture = picture * (1 - weight) + warped(skin, thin_plate(skin_points, target)) * weight
-            yield np.clip(picture * clip.tint, 0, 255).astype(np.uint8)
+            yield self._picture(clip, int(row), target)
+
+    def _picture(self, clip: Clip, row: int, target: Array) -> Image:
+        """Draw one crop with its landmarks brought to other places, target [478, 2] px of the picture."""
+        source = self._points(row)
+        stretched = warped(with_margin(self.store.crops[row]), thin_plate(source, target))
+        picture = open_mouth(stretched, source, target, clip.mouth)
+        if clip.skin_mix:
+            weight: NDArray[np.float32] = np.float32(clip.skin_mix) * skin_mask(target)
+            skin = with_margin(self.store.crops[clip.skin_row])
+            other = warped(skin, thin_plate(self._points(clip.skin_row), target))
+            picture = picture * (1 - weight) + other * weight
+        return np.clip(picture * clip.tint, 0, 255).astype(np.uint8)
+
+    def _points(self, row: int) -> Array:
+        """Landmarks of a row, [478, 2] px of a picture with its margin."""
+        points: Array = self.store.landmarks[row].astype(np.float64) + MARGIN_PX
+        return points
 
     def _rows(self, rng: np.random.Generator, person: str) -> NDArray[np.int64]:
         """Draw consecutive rows, or every second or third, of one recording of a person."""

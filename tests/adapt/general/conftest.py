@@ -1,6 +1,7 @@
 """A small store of two people whose faces move as their blendshapes say."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -29,7 +30,8 @@ def recorded(name: str, count: int, fields: np.ndarray, seed: int) -> RecordedCr
         "landmarks": landmarks.astype(np.float32),
         "blendshapes": shapes.astype(np.float32),
     }
-    return RecordedCrops(name, name.partition("/")[0], arrays, fps=25.0)
+    kind: Literal["made", "video"] = "made" if name.startswith("made") else "video"
+    return RecordedCrops(name, name.partition("/")[0], arrays, kind, fps=25.0)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.adapt.general.conftest import recorded
 
 from psm_adapt.data.store import CropStore
 from psm_adapt.data.writer import RecordedCrops, write_store
@@ -43,9 +44,21 @@ def test_mirrored_values_are_those_of_the_other_side(real: CropStore) -> None:
     assert torch.allclose(lesson.mirrored[:, jaw], lesson.values[:, jaw])
 
 
-def test_a_clip_too_short_for_a_resting_face_has_no_change(real: CropStore, made: CropStore) -> None:
+def test_a_synthetic_clip_changes_from_its_first_picture(real: CropStore, made: CropStore) -> None:
     lesson = learn_lesson([real, made])
-    relative = [name.split("/")[0] != "absolute" for name in lesson.names]
+    relative = [not name.startswith("absolute") for name in lesson.names]
+    changes = lesson.values[len(real) :, relative]
+    assert changes.isfinite().all()
+    assert (changes[0, : len(lesson.names) // 4].abs() < 1e-6).all()
+    assert changes[1:12].abs().max() > 0.1
+
+
+def test_a_recording_too_short_for_a_resting_face_has_no_change(
+    tmp_path: Path, real: CropStore, fields: np.ndarray
+) -> None:
+    short = write_store(tmp_path / "short", [recorded("eve/1", 20, fields, 9)])
+    lesson = learn_lesson([real, short])
+    relative = [not name.startswith("absolute") for name in lesson.names]
     assert lesson.values[len(real) :, relative].isnan().all()
     assert lesson.values[len(real) :, [not one for one in relative]].isfinite().all()
 

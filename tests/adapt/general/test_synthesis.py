@@ -49,18 +49,20 @@ def test_two_to_five_moves_come_and_go(synthesis: Synthesis) -> None:
 def test_a_clip_with_nothing_done_is_the_frames_themselves(synthesis: Synthesis, real: CropStore) -> None:
     clip = plain(replace(synthesis.clip(0, 0)))
     clip = replace(clip, rows=clip.rows[:2], curves=clip.curves[:2])
-    for row, picture in zip(clip.rows, synthesis.pictures(clip), strict=True):
+    rows = [clip.rest_row, *clip.rows]
+    for row, picture in zip(rows, synthesis.pictures(clip), strict=True):
         assert np.abs(picture.astype(int) - with_margin(real.crops[row]).astype(int)).max() <= 2
 
 
 def test_an_expression_changes_the_picture_and_a_tint_its_colours(synthesis: Synthesis) -> None:
     clip = plain(synthesis.clip(0, 1))
     clip = replace(clip, rows=clip.rows[:1], curves=clip.curves[:1])
-    (still,) = synthesis.pictures(clip)
+    resting, still = synthesis.pictures(clip)
     curves = clip.curves.copy()
     curves[0, BLENDSHAPES.index("mouthSmileLeft")] = 1
-    (smiling,) = synthesis.pictures(replace(clip, curves=curves))
+    still_resting, smiling = synthesis.pictures(replace(clip, curves=curves))
+    assert (still_resting == resting).all()
     inner = slice(MARGIN_PX, -MARGIN_PX)
     assert np.abs(smiling[inner, inner].astype(int) - still[inner, inner]).mean() > 1
-    (red,) = synthesis.pictures(replace(clip, tint=np.array([1.0, 0.5, 0.5])))
+    _, red = synthesis.pictures(replace(clip, tint=np.array([1.0, 0.5, 0.5])))
     assert red[..., 1].mean() == pytest.approx(still[..., 1].mean() / 2, rel=0.02)
