@@ -26,13 +26,6 @@ def temporal_ranking(codes: Tensor, is_squared: bool = False) -> Tensor:
     return functional.relu(distance[:, :-1] - distance[:, 1:] + MARGIN).sum(1).mean()
 
 
-def ranking_accuracy(codes: Tensor) -> Tensor:
-    """Return how often the later of two neighbouring frames lies farther from the anchor, 0..1. codes: [B, 12, D]."""
-    codes = functional.normalize(codes, dim=-1)
-    distance = (codes[:, 1:] - codes[:, :1]).square().sum(-1)
-    return (distance[:, 1:] > distance[:, :-1]).float().mean()
-
-
 def sequence_of(anchor: int, spacing: int) -> NDArray[np.int64]:
     """Return the rows of one sequence: t, t + 1, then t + 1 + spacing n for n = 1..10."""
     return np.concatenate([[anchor], anchor + 1 + spacing * np.arange(FRAMES - 1)])

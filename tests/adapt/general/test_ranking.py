@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from psm_adapt.general.ranking import anchors_of, as_sequences, ranking_accuracy, sequence_of, temporal_ranking
+from psm_adapt.general.ranking import anchors_of, as_sequences, sequence_of, temporal_ranking
 
 
 @pytest.mark.parametrize("is_squared", [False, True])
@@ -18,12 +18,11 @@ def test_it_is_the_sum_of_ten_hinges(is_squared: bool) -> None:
     assert float(temporal_ranking(codes, is_squared)) == pytest.approx(total / 3, rel=1e-5)
 
 
-def test_a_code_that_walks_away_has_no_loss_and_full_accuracy() -> None:
+def test_a_code_that_walks_away_has_no_loss() -> None:
     angle = torch.linspace(0, 2, 12)
     codes = torch.stack([angle.cos(), angle.sin()], 1)[None]
     assert float(temporal_ranking(codes)) == 0
-    assert float(ranking_accuracy(codes)) == 1
-    assert float(ranking_accuracy(torch.cat([codes[:, :1], codes[:, 1:].flip(1)], 1))) == 0
+    assert float(temporal_ranking(torch.cat([codes[:, :1], codes[:, 1:].flip(1)], 1))) > 1
 
 
 def test_sequences_are_the_anchor_its_neighbour_and_ten_more() -> None:
