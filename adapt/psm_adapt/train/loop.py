@@ -22,7 +22,7 @@ from psm_adapt.train import resume
 from psm_adapt.train.collapse import Watch
 from psm_adapt.train.folder import EpochLosses, RunFolder
 from psm_adapt.train.interrupt import listening
-from psm_adapt.train.optimiser import build_optimiser, clip, set_rate
+from psm_adapt.train.optimiser import build_optimiser, clip, freeze_rest, set_rate
 from psm_adapt.train.progress import Pace, Teller, duration_in_words, terms_in_words
 from psm_adapt.train.readings import GRADIENT, At, Reading, Readings, check_finite, in_one
 from psm_adapt.train.resume import Position, Trained
@@ -93,7 +93,9 @@ class _Training(Generic[Batch]):
         self.is_stopping = False
         self.bf16, self.precision = pick_precision(job.run.precision, job.world.device)
         task.module.to(job.world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.trained = Trained(task.networks, task.module, build_optimiser(task.groups(), job.optimiser))
+        groups = task.groups()
+        freeze_rest(task.module, groups)
+        self.trained = Trained(task.networks, task.module, build_optimiser(groups, job.optimiser))
         self.position = resume.load_last(job.folder.last, self.trained) if job.goes_on else Position()
         self.objective = job.world.wrap(Objective(task))
         self.steps_of = {epoch: task.steps(epoch) for epoch in range(1, job.run.epochs + 1)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from psm_adapt.config import OptimiserSettings
@@ -30,6 +30,14 @@ def build_optimiser(groups: Sequence[Group], settings: OptimiserSettings) -> tor
         weight_decay=settings.weight_decay,
         fused=True,
     )
+
+
+def freeze_rest(module: nn.Module, groups: Sequence[Group]) -> None:
+    """Freeze what is in no group: no gradients are computed for it, and no process waits for any."""
+    trained = {id(parameter) for group in groups for parameter in group.parameters}
+    for parameter in module.parameters():
+        if id(parameter) not in trained:
+            parameter.requires_grad_(False)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

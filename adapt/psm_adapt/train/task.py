@@ -68,7 +68,10 @@ class Task(Protocol[Batch]):
         """Over all processes together; for the rate that is shown."""
 
     def groups(self) -> Sequence[Group]:
-        """Return the parameters to train. Frozen ones are left out by the loop."""
+        """Return the parameters to train: every step's loss depends on all of them that are not frozen.
+
+        The loop freezes what is in no group.
+        """
 
     def steps(self, epoch: int) -> int:
         """Return how many batches an epoch has. epoch: from 1."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,9 +42,7 @@ class World:
         """Make a module average its gradients over the processes; the weights of the first one go to all."""
         if self.size == 1:
             return objective
-        # a task may leave a network out in some epochs; torch then warns whenever none is left out
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        return DistributedDataParallel(objective, find_unused_parameters=True)
+        return DistributedDataParallel(objective)
 
     def share(self, batch_size: int) -> int:
         """Return how many of a global batch this process takes. Raises ConfigError: it cannot be split evenly."""

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from psm_adapt.config import OptimiserSettings
-from psm_adapt.train.optimiser import build_optimiser, clip, set_rate
+from psm_adapt.train.optimiser import build_optimiser, clip, freeze_rest, set_rate
 from psm_adapt.train.task import Group
 from psm_stream.errors import TrainingError
 
@@ -54,6 +54,12 @@ def test_frozen_parameters_are_left_out() -> None:
     assert [len(group["params"]) for group in optimiser.param_groups] == [2]
     with pytest.raises(TrainingError, match="every parameter is frozen"):
         build_optimiser([Group("all", list(frozen.parameters()))], OptimiserSettings())
+
+
+def test_what_is_in_no_group_is_frozen() -> None:
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    freeze_rest(module, [Group("first", list(module[0].parameters()))])
+    assert [parameter.requires_grad for parameter in module.parameters()] == [True, True, False, False]
 
 
 def test_the_norm_is_that_of_all_gradients_and_is_cut_to_the_limit() -> None:

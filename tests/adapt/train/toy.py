@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from psm_adapt.checkpoint import About
@@ -138,6 +139,14 @@ def train_in(world: World, folder: Path) -> Outcome:
     """Train in float64, without anything that depends on how a batch is shared out."""
     folder.mkdir(exist_ok=True)
     return train(ToyTask(world, dtype=torch.float64, has_head=False), job(folder, world))
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All that was trained, as a finished run left it."""
+    kept: dict[str, Tensor] = {}
+    for file in sorted((folder / "last").rglob("*.safetensors")):
+        kept |= {f"{file.stem} {key}": value for key, value in load_file(file).items() if "exp_avg" not in key}
+    return {key: value for key, value in kept.items() if "step " not in key}
 
 
 if __name__ == "__main__":
