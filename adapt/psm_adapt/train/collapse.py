@@ -1,11 +1,11 @@
 """Collapse: networks whose codes, flow or images no longer depend on what they are shown.
 
-Looked for on a fixed batch after each epoch. One look may be an accident, `PATIENCE` of them in a row are a collapse.
+Looked for on a fixed batch after each epoch. One look may be an accident; `PATIENCE` looks in a row, with `LASTING`
+steps between the first and the last of them, are a collapse.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -15,10 +15,14 @@ from psm_adapt.train.task import Probe
 
 PATIENCE = 5
 """Looks in a row that must find the same."""
+LASTING = 100
+"""Optimiser steps for which they must find it: an epoch on one person may be a single step."""
 LEAST_SPREAD = 1e-5
 """Of codes (in -1..1) and images (deviations of the normalised space) over the batch: below lies rounding of bf16."""
 LEAST_RANK = 1.5
 """Effective rank of the codes; 1 is a single direction."""
+RANKED = 8
+"""Images without which a rank says little."""
 LEAST_FLOW = 1e-5
 """Largest shift in the batch, grid units (2 is the whole image); 1e-5 moves a 64 px image by a third of 1/1000 px."""
 
@@ -27,13 +31,16 @@ LEAST_FLOW = 1e-5
 class Watch:
     """Counts how often in a row each sign of collapse was seen."""
 
-    seen: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Sign -> step of the first look that found it, and how many did since."""
 
-    def look(self, probe: Probe) -> str | None:
+    def look(self, probe: Probe, step: int) -> str | None:
         """Look at a fixed batch's results. Returns what has collapsed, in words, once that is certain."""
         signs = signs_of_collapse(probe)
-        self.seen = Counter({sign: self.seen[sign] + 1 for sign in signs})
-        return next((what for sign, what in signs.items() if self.seen[sign] >= PATIENCE), None)
+        before = {sign: self.seen.get(sign, (step, 0)) for sign in signs}
+        self.seen = {sign: (first, looks + 1) for sign, (first, looks) in before.items()}
+        lasting = [s for s, (first, looks) in self.seen.items() if looks >= PATIENCE and step - first >= LASTING]
+        return signs[lasting[0]] if lasting else None
 
 
 def signs_of_collapse(probe: Probe) -> dict[str, str]:
@@ -43,7 +50,7 @@ def signs_of_collapse(probe: Probe) -> dict[str, str]:
         measured, rank = spread(probe.codes), effective_rank(probe.codes)
         if measured < LEAST_SPREAD:
             found["codes"] = f"the codes are the same for every face (spread {measured:.1e})"
-        elif rank < LEAST_RANK:
+        elif rank < LEAST_RANK and len(probe.codes) >= RANKED:
             found["rank"] = f"the codes vary along one direction only (effective rank {rank:.2f})"
     if probe.flow is not None and float(probe.flow.abs().max()) < LEAST_FLOW:
         found["flow"] = f"the flow moves nothing (at most {float(probe.flow.abs().max()):.1e} grid units)"

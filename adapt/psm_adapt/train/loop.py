@@ -190,7 +190,7 @@ class _Training(Generic[Batch]):
         if self.job.run.collapse == "off":
             return
         with _looking(self.task.module):
-            collapsed = self.watch.look(self.task.probe())
+            collapsed = self.watch.look(self.task.probe(), self.position.step)
         if collapsed is None:
             return
         line = (

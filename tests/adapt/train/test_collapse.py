@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from psm_adapt.networks.design import Design, build_networks
-from psm_adapt.train.collapse import PATIENCE, Watch, effective_rank, signs_of_collapse, spread
+from psm_adapt.train.collapse import LASTING, PATIENCE, Watch, effective_rank, signs_of_collapse, spread
 from psm_adapt.train.task import Probe
 
 NOISE = torch.Generator().manual_seed(0)
@@ -68,7 +68,19 @@ def test_a_new_encoder_as_published_has_not_collapsed() -> None:
 def test_only_the_same_sign_many_times_in_a_row_is_a_collapse() -> None:
     flat, fine = Probe(codes=torch.zeros(4, 8)), Probe(codes=_codes(4))
     watch = Watch()
-    assert [watch.look(flat) for _ in range(PATIENCE - 1)] == [None] * (PATIENCE - 1)
-    assert watch.look(fine) is None
-    assert [watch.look(flat) for _ in range(PATIENCE - 1)] == [None] * (PATIENCE - 1)
-    assert "the same for every face" in (watch.look(flat) or "")
+    assert [watch.look(flat, LASTING * n) for n in range(PATIENCE - 1)] == [None] * (PATIENCE - 1)
+    assert watch.look(fine, LASTING * PATIENCE) is None
+    later = [watch.look(flat, LASTING * (10 + n)) for n in range(PATIENCE)]
+    assert later[:-1] == [None] * (PATIENCE - 1)
+    assert "the same for every face" in (later[-1] or "")
+
+
+def test_epochs_of_a_single_step_are_no_reason_to_hurry() -> None:
+    flat, watch = Probe(codes=torch.zeros(4, 8)), Watch()
+    found = [step for step in range(1, 2 * LASTING) if watch.look(flat, step)]
+    assert found[0] == LASTING + 1
+
+
+def test_the_rank_of_a_handful_of_images_is_not_looked_at() -> None:
+    assert signs_of_collapse(Probe(codes=_codes(1)[:7])) == {}
+    assert signs_of_collapse(Probe(codes=_codes(1)[:8]))

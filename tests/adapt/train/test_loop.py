@@ -152,14 +152,14 @@ class Collapsing(ToyTask):
 def test_a_collapse_is_an_error_a_warning_or_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("error", "warn", "off", "short"):
         (tmp_path / name).mkdir()
-    with pytest.raises(TrainingError, match=r"^collapsed by epoch 5: the codes are the same for every face") as caught:
-        train(Collapsing(), job(tmp_path / "error", epochs=6, checkpoint_every=2))
+    with pytest.raises(TrainingError, match=r"^collapsed by epoch 26: the codes are the same for every face") as caught:
+        train(Collapsing(), job(tmp_path / "error", epochs=30))  # 4 steps each, 100 after the first look
     assert str(caught.value).endswith(f"the last good checkpoint is {tmp_path / 'error/last'}")
-    assert train(Collapsing(), job(tmp_path / "short", epochs=4)).epochs == 4  # four looks are no collapse yet
+    assert train(Collapsing(), job(tmp_path / "short", epochs=25)).epochs == 25
     assert capsys.readouterr().err == ""
-    assert train(Collapsing(), job(tmp_path / "warn", epochs=6, collapse="warn")).epochs == 6
+    assert train(Collapsing(), job(tmp_path / "warn", epochs=27, collapse="warn")).epochs == 27
     assert capsys.readouterr().err.count("warning: collapsed by epoch") == 2
-    assert train(Collapsing(), job(tmp_path / "off", epochs=6, collapse="off")).epochs == 6
+    assert train(Collapsing(), job(tmp_path / "off", epochs=27, collapse="off")).epochs == 27
     assert capsys.readouterr().err == ""
 
 
