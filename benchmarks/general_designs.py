@@ -34,12 +34,12 @@ FACECYCLE = {"design.generator": "facecycle", "run.batch_size": "16", "optimiser
 CYCLE = {"objective.teacher": "0", "objective.cycle": "1"}
 DESIGNS: dict[str, dict[str, str]] = {
     "teacher": {},
-    "teacher, real faces only": {"draw.made": "0", "made": "none"},
-    "cycle, light generator": {**CYCLE, "run.batch_size": "16", "draw.is_varied": "false"},
-    "cycle, published generator": {**CYCLE, **FACECYCLE, "draw.is_varied": "false"},
+    "teacher on real faces alone": {"draw.made": "0", "made": "none"},
+    "cycle with light generator": {**CYCLE, "run.batch_size": "16", "draw.is_varied": "false"},
+    "cycle with published generator": {**CYCLE, **FACECYCLE, "draw.is_varied": "false"},
     "temporal ranking": {"objective.teacher": "0", "objective.ranking": "1"},
     "teacher and temporal ranking": {"objective.ranking": "0.3"},
-    "teacher and cycle, light generator": {"objective.cycle": "0.1", "run.batch_size": "16"},
+    "teacher and cycle": {"objective.cycle": "0.1", "run.batch_size": "16"},
 }
 FEWEST_FRAMES = 350
 """Recordings shorter than this are not probed."""

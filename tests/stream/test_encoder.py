@@ -66,8 +66,8 @@ def test_a_crop_becomes_a_vector(encoder: Encoder, crop: np.ndarray) -> None:
 
 
 def test_it_says_what_it_is(encoder: Encoder) -> None:
-    assert encoder.model_id == open_bundle(general_bundle()).manifest.model_id
-    assert not encoder.trained
+    manifest = open_bundle(general_bundle()).manifest
+    assert (encoder.model_id, encoder.trained) == (manifest.model_id, manifest.trained)
     assert (encoder.device, encoder.why) == ("cpu", "asked for")
     assert encoder.providers == ("CPUExecutionProvider",)
     assert encoder.provider == "CPUExecutionProvider"

@@ -180,7 +180,7 @@ def test_what_is_announced_at_the_start() -> None:
     live.run()
     (ready,) = live.publisher.headers("notify.ready")
     assert ready["model_id"] == GENERAL.manifest.model_id
-    assert (ready["trained"], ready["providers"]) == (False, ["CPUExecutionProvider"])
+    assert (ready["trained"], ready["providers"]) == (GENERAL.manifest.trained, ["CPUExecutionProvider"])
     assert live.publisher.headers("heartbeat.psm")
 
 
