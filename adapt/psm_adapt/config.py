@@ -137,10 +137,20 @@ def load(file: Path | None, overrides: Mapping[str, Any]) -> TrainSettings:
 
     Raises ConfigError: the file is missing or not YAML, or a key or value is wrong; it names the nearest right key.
     """
-    tree = sections.read_yaml(file, "approach") if file is not None else {}
-    if authors_options.are_in(tree):
-        tree = authors_options.translate(tree)
-    return sections.build(TrainSettings, tree, overrides)
+    return sections.build(TrainSettings, _tree(file) if file is not None else {}, overrides)
+
+
+def set_in(file: Path) -> dict[str, Any]:
+    """Return what a file sets, by dotted key. Raises ConfigError: as `load`, but for wrong keys and values."""
+    found: dict[str, Any] = {}
+    for name, value in _tree(file).items():
+        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
+def _tree(file: Path) -> dict[str, Any]:
+    tree = sections.read_yaml(file, "approach")
+    return authors_options.translate(tree) if authors_options.are_in(tree) else tree
 
 
 def dotted_keys() -> list[str]:

@@ -81,9 +81,8 @@ def _settings(given: Namespace) -> TrainSettings:
     saved = Path(overrides["out"]) / SETTINGS
     if not saved.is_file():
         raise ConfigError(f"--resume: there is no {saved}; name the run's own folder with --out")
-    was = config.load(saved, {})  # JSON is YAML
-    now = config.load(file or saved, overrides)
-    _check_same(was, now)
+    now = config.load(saved, (config.set_in(file) if file else {}) | overrides)  # JSON is YAML
+    _check_same(config.load(saved, {}), now)
     return now
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from psm_adapt.checkpoint import open_checkpoint
 from psm_adapt.config import ALL, TrainSettings
 from psm_adapt.data.store import CropStore
 from psm_adapt.train import resume
@@ -17,7 +18,7 @@ from psm_adapt.train.loop import Job, Outcome, train
 from psm_adapt.train.progress import Teller
 from psm_adapt.train.start import start_of
 from psm_adapt.train.world import World
-from psm_stream.errors import ConfigError
+from psm_stream.errors import ConfigError, TrainingError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ def train_one(run: Run, settings: TrainSettings, around: Around) -> Outcome:
 
     Raises PsmError: whatever stands in the way.
     """
+    if run.goes_on:
+        _check_store(run.folder / LAST, around.store)
     task = CycleTask(start_of(settings), Faces(around.store, run.people), settings, around.world)
     folder = RunFolder(run.folder, settings.run.tensorboard)
     everybody = settings.model_dump(mode="json") | {"out": str(run.base)}
@@ -87,6 +90,15 @@ def train_one(run: Run, settings: TrainSettings, around: Around) -> Outcome:
         folder.make(own, run.base, everybody)
     job = Job(settings.optimiser, settings.run, own, folder, around.world, around.teller, run.goes_on)
     return train(task, job)
+
+
+def _check_store(last: Path, store: CropStore) -> None:
+    trained_on = open_checkpoint(last).about.training.get("store")
+    if trained_on != store.store_id:
+        raise TrainingError(
+            f"{last} was trained on another store ({trained_on}) than {store.folder} ({store.store_id}); "
+            "go on with the same crops, or start a new run with --start_from"
+        )
 
 
 def _plain(name: str) -> str:
