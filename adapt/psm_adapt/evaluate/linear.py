@@ -1,23 +1,29 @@
 """The published linear probe: BatchNorm1d, then a linear layer without bias, trained by binary cross-entropy.
 
 What the papers leave out is chosen here: full batches, Adam at 0.01 for 300 steps, no weight decay, and a threshold of
-0.5. With full batches BatchNorm's statistics are those of the training frames exactly, and no test frame has any part
-in them.
+0.5. With full batches BatchNorm's statistics are the same in every step, those of the training frames; so features are
+normalised once, and no test frame has any part in it.
 
 Source: PSM (Tazi, Berger, Freiwald); Temporal Consistency (Lu, Tavabi, Soleymani, BMVC 2020) for the weights.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from psm_adapt.evaluate.probe import Half
+from psm_adapt.evaluate.probe import Features, Half
 from psm_adapt.evaluate.scores import Labels
+
+EPSILON = 1e-5
+"""BatchNorm's own, added to the variance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +40,12 @@ def said_by_linear(train: Half, test: Half, recipe: Recipe | None = None) -> Lab
 
     train, test: features [N, D] and labels bool [N, A]; the test's labels are not looked at.
     """
-    recipe = recipe or Recipe()
-    features, truth = _tensor(train[0]), _tensor(train[1])
-    probe = _new(features.shape[1], truth.shape[1], recipe.seed)
-    weights = balanced_weights(truth)
-    adam = torch.optim.Adam(probe.parameters(), recipe.learning_rate)
-    for _ in range(recipe.steps):
-        adam.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(probe(features), truth, weights)
-        loss.backward()  # type: ignore[no-untyped-call]
-        adam.step()
-    probe.eval()
-    with torch.inference_mode():
-        said: Labels = (probe(_tensor(test[0])) > 0).numpy()
+    with _one_thread():
+        features, truth = _tensor(train[0]), _tensor(train[1])
+        variance, mean = torch.var_mean(features, 0, correction=0)
+        scale = (variance + EPSILON).rsqrt()
+        weights = _trained((features - mean) * scale, truth, recipe or Recipe())
+        said: Labels = (_logits(weights, (_tensor(test[0]) - mean) * scale) > 0).numpy()
     return said
 
 
@@ -63,12 +62,48 @@ def balanced_weights(truth: Tensor) -> Tensor:
     return torch.where(truth > 0.5, of_one, of_none)
 
 
-def _new(dimension: int, units: int, seed: int) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # momentum None: running statistics are the mean over all steps, each of which sees the same full batch
-        return nn.Sequential(nn.BatchNorm1d(dimension, momentum=None), nn.Linear(dimension, units, bias=False))
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """BatchNorm's scale and shift [D], and the linear layer's weight [A, D]."""
+
+    scale: Tensor
+    shift: Tensor
+    linear: Tensor
 
 
-def _tensor(values: np.ndarray) -> Tensor:  # type: ignore[type-arg]
+def _trained(normalised: Tensor, truth: Tensor, recipe: Recipe) -> _Weights:
+    dimension, units = normalised.shape[1], truth.shape[1]
+    bound = 1 / math.sqrt(dimension)  # PyTorch's for a linear layer
+    first = torch.rand((units, dimension), generator=torch.Generator().manual_seed(recipe.seed))
+    weights = _Weights(torch.ones(dimension), torch.zeros(dimension), (2 * first - 1) * bound)
+    learned = [weights.scale, weights.shift, weights.linear]
+    for weight in learned:
+        weight.requires_grad_()
+    adam = torch.optim.Adam(learned, recipe.learning_rate)
+    balance = balanced_weights(truth)
+    for _ in range(recipe.steps):
+        adam.zero_grad()
+        loss = F.binary_cross_entropy_with_logits(_logits(weights, normalised), truth, balance)
+        loss.backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    return _Weights(*(weight.detach() for weight in learned))
+
+
+def _logits(weights: _Weights, normalised: Tensor) -> Tensor:
+    """The linear layer of scaled and shifted features; both in one product, which a step is mostly made of."""
+    return F.linear(normalised, weights.linear * weights.scale, weights.linear @ weights.shift)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute in one thread: steps of a millisecond gain nothing from more, and sums come out in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _tensor(values: Features | Labels) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, np.float32))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from psm_adapt.evaluate.linear import Recipe, balanced_weights, said_by_linear
 from psm_adapt.evaluate.scores import f1_of_units
@@ -21,6 +22,36 @@ def halves(seed: int, noise: float) -> tuple[tuple[np.ndarray, np.ndarray], tupl
 def test_it_learns_what_can_be_separated():
     train, test = halves(0, noise=0.02)
     assert f1_of_units(test[1], said_by_linear(train, test)).min() == 1.0
+
+
+def plain_probe(train_x, train_y, test_x, seed: int) -> np.ndarray:
+    """Train PyTorch's own layers. Returns logits of the test frames."""
+    norm, linear = (
+        nn.BatchNorm1d(train_x.shape[1], momentum=None),
+        nn.Linear(train_x.shape[1], train_y.shape[1], bias=False),
+    )
+    first = torch.rand(linear.weight.shape, generator=torch.Generator().manual_seed(seed))
+    linear.weight.data = (2 * first - 1) / train_x.shape[1] ** 0.5
+    features, truth = torch.tensor(train_x, dtype=torch.float32), torch.tensor(train_y, dtype=torch.float32)
+    adam = torch.optim.Adam([*norm.parameters(), *linear.parameters()], 0.01)
+    loss = nn.BCEWithLogitsLoss(weight=balanced_weights(truth))
+    for _ in range(300):
+        adam.zero_grad()
+        loss(linear(norm(features)), truth).backward()
+        adam.step()
+    norm.eval()
+    with torch.inference_mode():
+        return linear(norm(torch.tensor(test_x, dtype=torch.float32))).numpy()
+
+
+def test_it_equals_pytorchs_layers():
+    (train_x, train_y), test = halves(6, noise=1.0)
+    logits = plain_probe(train_x, train_y, test[0], seed=0)
+    said = said_by_linear((train_x, train_y), test)
+    # nn.BatchNorm1d takes the unbiased variance for the test frames, 1/300 more
+    is_clear = np.abs(logits) > 0.02
+    assert is_clear.mean() > 0.95
+    np.testing.assert_array_equal(said[is_clear], logits[is_clear] > 0)
 
 
 def test_weights_by_hand():

@@ -50,6 +50,6 @@ def test_anchors_have_frames_in_a_row(make_store):
 
 
 def test_no_more_anchors_than_needed(make_store):
-    clip = clips_of([make_store(recorded("a", "p", 2 * ANCHORS + REACH + 1, landmarks=np.zeros((422, 478, 2))))])[0]
+    clip = clips_of([make_store(recorded("a", "p", 2 * ANCHORS + REACH + 1))])[0]
     assert len(anchors_of(clip)) <= ANCHORS
     assert anchors_of(clip)[:2].tolist() == [0, 3]
