@@ -116,7 +116,7 @@ class TrainSettings(Section):
     vgg19: Path | None = None
     """torchvision's file of VGG19's weights, for designs with vgg19 in them; none looks into torchvision's cache."""
     out: Path = Path("runs")
-    """Folder that the run's own folder is made in."""
+    """Folder of the run; where something is already, a sub-folder of it named by the time."""
     licence: str = Field(default="unknown", min_length=1)
     """Of the weights that come out, written into each checkpoint."""
     data: DataSettings = DataSettings()

@@ -39,7 +39,7 @@ def job(arguments: Sequence[str]) -> int:
     from psm_adapt.train.world import join
 
     with join(settings.run.device) as world, Teller(given.quiet or not world.is_first) as teller:
-        store = store_of(settings.data, settings.out, teller, world.size)
+        store = store_of(settings.data, settings.out.parent, teller, world.size)
         for run in plan(settings, people_of(settings.data.people, store), given.resume):
             outcome = train_one(run, settings, Around(store, world, teller))
             if world.is_first:

@@ -16,7 +16,7 @@ from psm_adapt.train.cycle import CycleTask, Faces
 from psm_adapt.train.folder import LAST, RunFolder, free_folder
 from psm_adapt.train.loop import Job, Outcome, train
 from psm_adapt.train.progress import Teller
-from psm_adapt.train.start import start_of
+from psm_adapt.train.start import Start, start_again, start_of
 from psm_adapt.train.world import World
 from psm_stream.errors import ConfigError, TrainingError
 
@@ -78,27 +78,29 @@ def train_one(run: Run, settings: TrainSettings, around: Around) -> Outcome:
 
     Raises PsmError: whatever stands in the way.
     """
-    if run.goes_on:
-        _check_store(run.folder / LAST, around.store)
-    task = CycleTask(start_of(settings), Faces(around.store, run.people), settings, around.world)
+    start = _start_again(run, settings, around.store) if run.goes_on else start_of(settings)
+    task = CycleTask(start, Faces(around.store, run.people), settings, around.world)
     folder = RunFolder(run.folder, settings.run.tensorboard)
-    everybody = settings.model_dump(mode="json") | {"out": str(run.base)}
-    own = everybody | {"out": str(run.folder)}
-    if run.folder != run.base:
-        own["data"] = everybody["data"] | {"people": list(run.people)}
+    data = settings.data.model_dump(mode="json") | {"source": str(around.store.folder.resolve())}
+    everybody = settings.model_dump(mode="json") | {"out": str(run.base), "data": data}
+    people = data["people"] if run.folder == run.base else list(run.people)
+    own = everybody | {"out": str(run.folder), "data": data | {"people": people}}
     if around.world.is_first:
         folder.make(own, run.base, everybody)
     job = Job(settings.optimiser, settings.run, own, folder, around.world, around.teller, run.goes_on)
     return train(task, job)
 
 
-def _check_store(last: Path, store: CropStore) -> None:
-    trained_on = open_checkpoint(last).about.training.get("store")
+def _start_again(run: Run, settings: TrainSettings, store: CropStore) -> Start:
+    last = run.folder / LAST
+    about = open_checkpoint(last).about
+    trained_on = about.training.get("store")
     if trained_on != store.store_id:
         raise TrainingError(
             f"{last} was trained on another store ({trained_on}) than {store.folder} ({store.store_id}); "
             "go on with the same crops, or start a new run with --start_from"
         )
+    return start_again(settings, about)
 
 
 def _plain(name: str) -> str:

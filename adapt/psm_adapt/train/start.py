@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from psm_adapt.authors import read_authors
-from psm_adapt.checkpoint import REQUIRED, fill, open_checkpoint
+from psm_adapt.checkpoint import REQUIRED, About, fill, open_checkpoint
 from psm_adapt.config import TrainSettings
 from psm_adapt.networks.design import Design, Networks, build_networks, build_perceptual, empty_networks
 from psm_adapt.networks.vgg19_weights import Vgg19Weights, find_vgg19
@@ -21,10 +21,10 @@ class Start:
 
     networks: Networks
     perceptual: nn.Module | None
-    stem: str
-    """For people: which weights the generator's stem has."""
     perceived: str
     """For people: which network the perceptual loss looks through."""
+    stem: str
+    """For people: which weights the generator's stem has."""
     parent: str | None = None
     """model_id of the checkpoint; None for new networks and the authors' files."""
 
@@ -35,24 +35,31 @@ def start_of(settings: TrainSettings) -> Start:
     The published stem is VGG19's and stays frozen, in new networks and in transfer alike.
 
     Raises ConfigError: VGG19's weights are needed and not there, `start_from` is of another design, or it is not set
-    for transfer. CheckpointError: `start_from` is missing or damaged.
+    for transfer, or the identity stage is asked for. CheckpointError: `start_from` is missing or damaged.
     """
+    design = settings.design
     if settings.approach.endswith("transfer") and settings.start_from is None:
         raise ConfigError(f"{settings.approach} needs start_from: a checkpoint folder, or an authors' .tar file")
-    design = settings.design.model_copy(update={"identity": False})
-    is_new = settings.start_from is None
-    needs_vgg19 = design.needs_vgg19 if is_new else design.perceptual == "vgg19"
-    vgg19 = find_vgg19(settings.vgg19) if needs_vgg19 else None
-    perceptual = build_perceptual(design, vgg19)
-    perceived = _perceived(design, vgg19)
+    if design.identity:
+        raise ConfigError("design.identity true: the identity stage is not trained here; set it to false")
     if settings.start_from is None:
+        vgg19 = find_vgg19(settings.vgg19) if design.needs_vgg19 else None
         networks = build_networks(design, settings.run.seed, vgg19)
-        return Start(networks, perceptual, _stem(design, vgg19), perceived)
+        stem = _in_words(vgg19) if design.stem == "vgg19" else "learned, from random weights"
+        return Start(networks, *_perceptual(settings), stem)
     networks = empty_networks(design)
     states, stem, parent = _read(settings.start_from, design)
     for name in REQUIRED:
         fill(networks.parts()[name], states[name], f"start_from {settings.start_from}, {name}")
-    return Start(networks, perceptual, stem, perceived, parent)
+    return Start(networks, *_perceptual(settings), stem, parent)
+
+
+def start_again(settings: TrainSettings, about: About) -> Start:
+    """Build what a training goes on with; its networks are filled from the checkpoint that `about` is of.
+
+    Raises ConfigError: the perceptual loss needs VGG19's weights and they are not there.
+    """
+    return Start(empty_networks(settings.design), *_perceptual(settings), about.stem, about.parent)
 
 
 def _read(path: Path, design: Design) -> tuple[dict[str, dict[str, Tensor]], str, str | None]:
@@ -75,13 +82,15 @@ def _check(path: Path, found: Design, wanted: Design) -> None:
             )
 
 
-def _stem(design: Design, vgg19: Vgg19Weights | None) -> str:
-    if design.stem == "vgg19" and vgg19 is not None:
-        return f"VGG19 of {vgg19.path.name}, sha256 {vgg19.digest[:12]}"
-    return "learned, from random weights"
+def _perceptual(settings: TrainSettings) -> tuple[nn.Module | None, str]:
+    """Return the network that the perceptual loss looks through, and what it is in words."""
+    design = settings.design
+    if design.perceptual == "vgg19":
+        vgg19 = find_vgg19(settings.vgg19)
+        return build_perceptual(design, vgg19), _in_words(vgg19)
+    is_random = design.perceptual == "random"
+    return build_perceptual(design), f"random filters, seed {design.perceptual_seed}" if is_random else "none"
 
 
-def _perceived(design: Design, vgg19: Vgg19Weights | None) -> str:
-    if design.perceptual == "vgg19" and vgg19 is not None:
-        return f"VGG19 of {vgg19.path.name}, sha256 {vgg19.digest[:12]}"
-    return f"random filters, seed {design.perceptual_seed}" if design.perceptual == "random" else "none"
+def _in_words(vgg19: Vgg19Weights | None) -> str:
+    return f"VGG19 of {vgg19.path.name}, sha256 {vgg19.digest[:12]}" if vgg19 is not None else "none"

@@ -93,6 +93,11 @@ def test_transfer_from_the_authors_file(settings: Make, tmp_path: Path, vgg19: P
         start_of(_with(settings("gm_transfer"), start_from=tmp_path / "ExpCode_19.tar"))
 
 
+def test_the_identity_stage_is_not_left_out_silently(settings: Make) -> None:
+    with pytest.raises(ConfigError, match="the identity stage is not trained here"):
+        start_of(settings(design={"identity": True}))
+
+
 def test_transfer_needs_something_to_start_from(settings: Make, tmp_path: Path) -> None:
     for approach in ("psm_transfer", "gm_transfer"):
         with pytest.raises(ConfigError, match=f"{approach} needs start_from"):
