@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -19,6 +19,9 @@ from psm_stream.sections import Section
 
 ALL = "All"
 """The authors' word for everybody in `people`."""
+
+
+Weight = Annotated[float, Field(ge=0)]
 
 
 class DataSettings(Section):
@@ -36,8 +39,7 @@ class DataSettings(Section):
     @field_validator("people", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """A flag gives names between commas."""
-        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+        return _listed(value)
 
 
 class PairSettings(Section):
@@ -58,7 +60,7 @@ class PairSettings(Section):
 class LossSettings(Section):
     """Weights of the training objective; the defaults are the published ones."""
 
-    neutral_weight: list[float] | None = Field(default=None, min_length=1, max_length=2)
+    neutral_weight: list[Weight] | None = Field(default=None, min_length=1, max_length=2)
     """Weight of the neutral face's symmetry: none is 1, [w] is constant, [a, b] goes from a to b over the epochs."""
     pixel: float = Field(default=1.0, ge=0)
     perceptual: float = Field(default=0.01, ge=0)
@@ -66,6 +68,11 @@ class LossSettings(Section):
     ssim: float = Field(default=5.0, ge=0)
     noise: bool = True
     """The generator's Gaussian noise while training."""
+
+    @field_validator("neutral_weight", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return _listed(value)
 
 
 class OptimiserSettings(Section):
@@ -156,3 +163,10 @@ def _tree(file: Path) -> dict[str, Any]:
 def dotted_keys() -> list[str]:
     """Every dotted key that can be set, in order."""
     return sections.keys_of(TrainSettings)
+
+
+def _listed(value: Any) -> Any:
+    """A flag gives a list as text between commas, with or without brackets; none is none."""
+    if not isinstance(value, str) or value == "none":
+        return value
+    return [part.strip() for part in value.strip("[] ").split(",")]

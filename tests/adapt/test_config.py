@@ -53,6 +53,8 @@ def test_every_config_of_training_is_one_of_these() -> None:
         ({"run.epochs": "0"}, "config key 'run.epochs'"),
         ({"run.epochs": "2.5"}, "config key 'run.epochs'"),
         ({"loss.neutral_weight": [1, 2, 3]}, "config key 'loss.neutral_weight'"),
+        ({"loss.neutral_weight": "1,-1"}, "config key 'loss.neutral_weight'"),
+        ({"loss.neutral_weight": "high"}, "config key 'loss.neutral_weight'"),
         ({"data.people": []}, "config key 'data.people'"),
         ({"optimiser.lr": "nan"}, "config key 'optimiser.lr'"),
         ({"run": "fast"}, "config key 'run' must be a section, not 'fast'"),
@@ -75,6 +77,8 @@ def test_flags_are_read_as_their_settings_kind() -> None:
     settings = config.load(None, {"data.people": "anna, ben", "optimiser.lr": "1e-4", "pairs.redraw": "true"})
     assert (settings.data.people, settings.optimiser.lr, settings.pairs.redraw) == (["anna", "ben"], 1e-4, True)
     assert config.load(None, {"loss.neutral_weight": "none"}).loss.neutral_weight is None
+    assert config.load(None, {"loss.neutral_weight": "[1, 0.1]"}).loss.neutral_weight == [1.0, 0.1]
+    assert config.load(None, {"loss.neutral_weight": "0.5"}).loss.neutral_weight == [0.5]
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
