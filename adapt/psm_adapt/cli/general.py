@@ -10,6 +10,8 @@ from psm_stream.cli.common import Parser, put
 from psm_stream.errors import ConfigError
 from psm_stream.models import FACE_LANDMARKER
 
+STAGES = ("encoder", "polish", "decoders")
+"""Training runs, in order; the settings of each are in a file of its name."""
 _EPILOG = """\
 Stages that are done are not done again, so the same command goes on after Ctrl-C.
 Exit codes: 0 done; 1 a stage failed; 2 wrong arguments or settings; 130 interrupted."""
@@ -24,10 +26,9 @@ def job(arguments: Sequence[str]) -> int:
 
     recipe = Recipe(
         videos=Path(given.videos),
-        people=read_people(Path(given.people)),
+        people=read_people(Path(given.configs) / "people.yaml"),
         landmarker=Path(given.landmarker),
-        encoder=settings.load(Path(given.encoder), {}),
-        decoders=settings.load(Path(given.decoders), {}),
+        stages={name: settings.load(Path(given.configs) / f"{name}.yaml", {}) for name in STAGES},
         clips=_number("--clips", given.clips),
         workers=_number("--workers", given.workers),
     )
@@ -40,12 +41,14 @@ def _parser() -> Parser:
         "Make the general model: align videos, draw synthetic people, train, keep the result in half precision.",
         epilog=_EPILOG,
     )
-    configs = "configs/general"
     parser.add_argument("videos", metavar="VIDEOS", help="folder that the videos in --people are in")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of all stages; what it holds is kept")
-    parser.add_argument("--people", metavar="FILE", default=f"{configs}/people.yaml", help="who is trained on")
-    parser.add_argument("--encoder", metavar="FILE", default=f"{configs}/encoder.yaml", help="first stage")
-    parser.add_argument("--decoders", metavar="FILE", default=f"{configs}/decoders.yaml", help="second stage")
+    parser.add_argument(
+        "--configs",
+        metavar="DIR",
+        default="configs/general",
+        help="folder of people.yaml and of the stages' settings; default: configs/general",
+    )
     parser.add_argument(
         "--landmarker",
         metavar="PATH",

@@ -10,9 +10,11 @@ checkpoint/ encoder, flow decoder and generator in half precision
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from psm_adapt.checkpoint import About, open_checkpoint, save_checkpoint
 from psm_adapt.data.ingest import IngestOptions, ingest
@@ -29,13 +31,16 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What the model is made from. videos: the folder that the people's files are in."""
+    """What the model is made from.
+
+    videos: the folder that the people's files are in. stages: training runs by name, the first starting anew and each
+    other from the one before it.
+    """
 
     videos: Path
     people: People
     landmarker: Path
-    encoder: GeneralSettings
-    decoders: GeneralSettings
+    stages: Mapping[str, GeneralSettings]
     clips: int = CLIPS
     workers: int = 1
 
@@ -55,15 +60,13 @@ def reproduce(recipe: Recipe, out: Path, told: Callable[[str], None]) -> int:
         order = Order(recipe.clips, SEED, recipe.landmarker, recipe.workers)
         make_clips(out / "real", out / "made", order, lambda done: told(f"{done} of {recipe.clips} clips"))
     stores = {"real": out / "real", "made": out / "made"}
-    first = recipe.encoder.model_copy(update={**stores, "out": out / "encoder"})
-    if code := _trained(first, told):
-        return code
-    start = out / "encoder" / LAST
-    second = recipe.decoders.model_copy(update={**stores, "out": out / "decoders", "start_from": start})
-    if code := _trained(second, told):
-        return code
+    start: dict[str, Path] = {}
+    for name, settings in recipe.stages.items():
+        if code := _trained(settings.model_copy(update={**stores, **start, "out": out / name}), told):
+            return code
+        start = {"start_from": out / name / LAST}
     if not (out / "checkpoint").exists():
-        _finish(out)
+        _finish(out, list(recipe.stages))
     told(f"{out / 'checkpoint'}: psm-export {out / 'checkpoint'} --precision int8 --out BUNDLE makes a bundle of it")
     return 0
 
@@ -78,29 +81,28 @@ def _trained(settings: GeneralSettings, told: Callable[[str], None]) -> int:
     return train_general(settings, goes_on=is_begun).exit_code
 
 
-def _finish(out: Path) -> None:
-    """Keep the networks in half precision, with what both stages did."""
-    encoder, decoders = open_checkpoint(out / "encoder" / LAST).about, open_checkpoint(out / "decoders" / LAST)
-    real, made = open_store(out / "real"), open_store(out / "made")
-    training = {
+def _finish(out: Path, stages: Sequence[str]) -> None:
+    """Keep the networks in half precision, with what the stages did."""
+    opened = [open_checkpoint(out / name / LAST) for name in stages]
+    real, made, last = open_store(out / "real"), open_store(out / "made"), opened[-1]
+    training: dict[str, JsonValue] = {
         "people": len(real.people),
         "frames": len(real),
         "synthetic_frames": len(made),
-        "encoder": _stage(encoder),
-        "decoders": _stage(decoders.about),
+        "stages": {name: _stage(one.about) for name, one in zip(stages, opened, strict=True)},
     }
-    about = decoders.about.model_copy(
+    about = last.about.model_copy(
         update={
             "training": training,
-            "epoch": encoder.epoch + decoders.about.epoch,
-            "step": encoder.step + decoders.about.step,
+            "epoch": sum(one.about.epoch for one in opened),
+            "step": sum(one.about.step for one in opened),
             "note": "general model; docs/general-model.md is its card",
             "parent": None,
         }
     )
-    save_checkpoint(out / "checkpoint", decoders.networks(), about, "fp16")
+    save_checkpoint(out / "checkpoint", last.networks(), about, "fp16")
 
 
-def _stage(about: About) -> dict[str, object]:
+def _stage(about: About) -> dict[str, JsonValue]:
     kept = ("losses", "seconds", "precision", "stores")
     return {"steps": about.step} | {key: about.training[key] for key in kept if key in about.training}

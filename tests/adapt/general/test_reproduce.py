@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from psm_adapt.checkpoint import open_checkpoint
+from psm_adapt.cli.general import STAGES
 from psm_adapt.data.store import CropStore
 from psm_adapt.general import settings
 from psm_adapt.general.people import People
@@ -22,12 +23,11 @@ def recipe() -> Recipe:
         videos=Path("nowhere"),
         people=People(train={"ann": ["a.mp4"]}),
         landmarker=Path("none"),
-        encoder=settings.load(CONFIGS / "encoder.yaml", SMALL),
-        decoders=settings.load(CONFIGS / "decoders.yaml", SMALL),
+        stages={name: settings.load(CONFIGS / f"{name}.yaml", SMALL) for name in STAGES},
     )
 
 
-def test_both_stages_run_once_and_what_is_left_is_in_half_precision(
+def test_the_stages_run_once_and_what_is_left_is_in_half_precision(
     tmp_path: Path, real: CropStore, made: CropStore, recipe: Recipe
 ) -> None:
     torch.set_num_threads(1)
@@ -37,8 +37,8 @@ def test_both_stages_run_once_and_what_is_left_is_in_half_precision(
     assert reproduce(recipe, tmp_path, told.append) == 0
     checkpoint = open_checkpoint(tmp_path / "checkpoint")
     assert checkpoint.about.precision == "fp16"
-    assert checkpoint.about.step == 4
-    first, second = (open_checkpoint(tmp_path / stage / "last") for stage in ("encoder", "decoders"))
+    assert checkpoint.about.step == 6
+    first, second = (open_checkpoint(tmp_path / stage / "last") for stage in ("polish", "decoders"))
     encoder = first.tensors("encoder")
     assert all(torch.equal(tensor, encoder[name]) for name, tensor in second.tensors("encoder").items())
     torgb = [stage.tensors("generator")["torgb.weight"] for stage in (first, second)]
