@@ -77,6 +77,7 @@ def train(task: Task[Batch], job: Job) -> Outcome:
                 training.step(batch, asked_to_stop=interrupt.exit_code is not None)
                 if training.is_stopping:
                     break
+                training.save_if_due()
             training.catch_up()
             if training.is_stopping:
                 training.save_last()
@@ -152,6 +153,12 @@ class _Training(Generic[Batch]):
         self.position = Position(epoch=finished + 1, step=position.step, seconds=position.seconds)
         self._write(finished, is_last)
 
+    def save_if_due(self) -> None:
+        """Write the checkpoint to go on from, when that was not done for long."""
+        if time.monotonic() - self._saved_s > SAVE_S:
+            self.catch_up()
+            self.save_last()
+
     def save_last(self) -> None:
         """Write the checkpoint to go on from."""
         self._note_time()
@@ -179,7 +186,7 @@ class _Training(Generic[Batch]):
         is_kept = is_last or finished % run.checkpoint_every == 0
         if is_kept and self.job.world.is_first and not folder.checkpoint(finished).exists():
             save_checkpoint(folder.checkpoint(finished), self.task.networks, self._about(finished))
-        if is_kept or time.monotonic() - self._saved_s > SAVE_S:
+        if is_kept:
             self.save_last()
         if self.job.world.is_first and (is_last or finished % run.preview_every == 0):
             with _looking(self.task.module):

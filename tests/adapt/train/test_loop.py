@@ -83,6 +83,22 @@ def test_more_epochs_later_are_the_same_as_at_once(tmp_path: Path) -> None:
     assert _same(at_once, later)
 
 
+def test_a_power_cut_in_a_long_epoch_costs_what_came_after_the_last_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole, gone_on = ToyTask(), ToyTask()
+    train(whole, job(tmp_path / "whole"))
+    monkeypatch.setattr("psm_adapt.train.loop.SAVE_S", -1.0)  # due after each step
+    with pytest.raises(TrainingError):
+        train(ToyTask(spoil={STEPS + 2: "pixel"}), job(tmp_path / "cut"))
+    assert open_checkpoint(tmp_path / "cut/last").about.step == STEPS + 2
+    train(gone_on, job(tmp_path / "cut", goes_on=True))
+    assert _same(whole, gone_on)
+    assert _terms(tmp_path / "whole") == _terms(tmp_path / "cut")
+
+
 def test_losses_beyond_the_last_checkpoint_are_dropped_when_training_goes_on(tmp_path: Path) -> None:
     train(ToyTask(), job(tmp_path, epochs=1))
     with (tmp_path / "losses.jsonl").open("a") as file:  # the process died in the third epoch
