@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from psm_adapt.networks.blocks import rows_of
 
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5
@@ -62,8 +65,8 @@ def gram(maps: Tensor) -> Tensor:
     divided by the number of places, not of channels, as FaceCycle does.
     """
     with torch.autocast(maps.device.type, enabled=False):
-        rows = maps.float().flatten(2)
-        return rows @ rows.transpose(1, 2) / rows.shape[2]
+        rows = rows_of(maps.float())
+        return rows.transpose(1, 2) @ rows / rows.shape[1]
 
 
 def gram_distance(made: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -73,10 +76,35 @@ def gram_distance(made: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         made: One feature map per layer, [K * N, C, H, W]: K stacks of N images.
         targets: One Gram matrix per layer, [N, C, C], float32: what each of the K stacks should have.
     """
-    total = targets[0].new_zeros(())
-    for maps, target in zip(made, targets, strict=True):
-        total = total + (gram(maps).unflatten(0, (-1, len(target))) - target).square().mean()
-    return total
+    distances = [_GramDistance.apply(*pair) for pair in zip(made, targets, strict=True)]
+    return torch.stack(distances).sum()
+
+
+class _GramDistance(torch.autograd.Function):
+    """Mean squared difference between Gram matrices of maps and given ones, with its gradient written out.
+
+    Gram matrices are larger than the features of the last layer. PyTorch's own gradient takes two products with them,
+    which are equal since they are symmetric, and passes over them eight times more.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, target: Tensor) -> Tensor:
+        """maps: [K * N, C, H, W]. target: [N, C, C]. Returns a scalar, float32."""
+        with torch.autocast(maps.device.type, enabled=False):
+            rows = rows_of(maps.float())
+            apart = rows.transpose(1, 2) @ rows
+            apart.view(-1, *target.shape).sub_(target, alpha=rows.shape[1])
+            ctx.save_for_backward(rows, apart)
+            ctx.maps = maps.shape, maps.dtype
+            squares = torch.linalg.vector_norm(apart, dim=(1, 2)).square().sum()
+            return squares / (apart.numel() * rows.shape[1] ** 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        rows, apart = ctx.saved_tensors
+        (count, channels, height, width), dtype = ctx.maps
+        along = rows @ apart * (gradients[0] * (4 / (apart.numel() * rows.shape[1] ** 2)))
+        return along.view(count, height, width, channels).permute(0, 3, 1, 2).to(dtype), None
 
 
 @dataclass(frozen=True)

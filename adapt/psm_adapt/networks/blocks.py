@@ -41,11 +41,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, C, H, W]. Returns the same shape."""
-        g = self.g(x).flatten(2).softmax(1)
-        theta = self.theta(x).flatten(2).softmax(2)
-        phi = self.phi(x).flatten(2)
-        mixing = phi @ theta.transpose(1, 2)
-        return F.leaky_relu(x + (mixing @ g).view_as(x), LEAK)
+        g, theta, phi = (rows_of(layer(x)) for layer in (self.g, self.theta, self.phi))
+        mixing = theta.softmax(1).transpose(1, 2) @ phi
+        mixed = (g.softmax(2) @ mixing).unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
+        return F.leaky_relu(x + mixed, LEAK)
+
+
+def rows_of(maps: Tensor) -> Tensor:
+    """A row per place: [N, C, H, W] to [N, H * W, C]. A view of maps in channels_last, and so are its gradients."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class Residual(nn.Module):
@@ -59,7 +63,23 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: [N, C, H, W]. Returns the same shape."""
         h = self.conv2(F.leaky_relu(self.conv1(x), LEAK, inplace=True))
-        return F.leaky_relu(h + x, LEAK, inplace=True)
+        return F.leaky_relu(h.add_(x), LEAK, inplace=True)
+
+
+class Doubling(nn.ConvTranspose2d):
+    """A transposed convolution to twice the size, 4 2 1.
+
+    The bias is added apart: inside the transposed convolution its gradient takes oneDNN longer than all the rest.
+    """
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__(into, out, 4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """x: [N, C, H, W]. Returns [N, out, 2 H, 2 W]."""
+        assert self.bias is not None
+        y = F.conv_transpose2d(x, self.weight, None, 2, 1)
+        return y + self.bias.to(y.dtype)[:, None, None]
 
 
 @torch.no_grad()

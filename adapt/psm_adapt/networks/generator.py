@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psm_adapt.networks.blocks import Residual, conv
+from psm_adapt.networks.blocks import Doubling, Residual, conv
 from psm_adapt.networks.noise import NO_NOISE, Noise
 from psm_adapt.networks.vgg import Features, freeze_stem, stem_features, vgg_layer
 from psm_adapt.networks.warp import warp
@@ -84,4 +84,4 @@ def _noise_encoding(channels: int) -> nn.Sequential:
 
 def _doubling(into: int, out: int) -> nn.Sequential:
     relu = nn.ReLU(inplace=True)
-    return nn.Sequential(nn.ConvTranspose2d(into, out, 4, 2, 1), relu, conv(out, out), nn.ReLU(inplace=True))
+    return nn.Sequential(Doubling(into, out), relu, conv(out, out), nn.ReLU(inplace=True))

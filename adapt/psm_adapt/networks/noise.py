@@ -19,10 +19,16 @@ class Noise:
     source: torch.Generator | None = None
 
     def like(self, maps: Tensor) -> Tensor | None:
-        """Draw from N(0, 1) in the shape, dtype, layout and device of maps. None: no noise."""
+        """Draw from N(0, 1) in the shape, dtype and device of maps [N, C, H, W]. None: no noise.
+
+        Drawn in float32 with channels last, whatever maps are: PyTorch's fast path on the CPU wants both, and a seed
+        then gives the same noise in every memory layout.
+        """
         if self.source is None:
             return None
-        return torch.empty_like(maps).normal_(generator=self.source)
+        n, channels, height, width = maps.shape
+        drawn = torch.randn((n, height, width, channels), generator=self.source, device=maps.device)
+        return drawn.to(maps.dtype).permute(0, 3, 1, 2)
 
 
 def seeded_noise(seed: int, device: torch.device | str = "cpu") -> Noise:

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psm_adapt.networks.blocks import Residual, conv
+from psm_adapt.networks.blocks import Doubling, Residual, conv
 from psm_adapt.networks.encoder import CODE
 from psm_adapt.networks.vgg import freeze_stem, stem_features, vgg_layer
 
@@ -36,11 +36,11 @@ class Normaliser(nn.Module):
         self.cnn = nn.Sequential(*(Residual(256) for _ in range(6)))
         self.cnn3 = nn.Sequential(Residual(256))
         self.up = nn.Sequential(
-            nn.ConvTranspose2d(256, 128, 4, 2, 1),
+            Doubling(256, 128),
             nn.ReLU(inplace=True),
             conv(128, 128),
             nn.ReLU(inplace=True),
-            nn.ConvTranspose2d(128, 128, 4, 2, 1),
+            Doubling(128, 128),
             nn.ReLU(inplace=True),
         )
         self.torgb = conv(128, 3, 1)

@@ -38,7 +38,7 @@ class Stem(Protocol):
 
 def vgg_layer(into: int, out: int) -> nn.Sequential:
     """One convolution of VGG19 and its ReLU."""
-    return nn.Sequential(nn.Conv2d(into, out, 3, padding=1), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(into, out, 3, padding=1), nn.ReLU(inplace=True))
 
 
 def stem_features(network: Stem, images: Tensor) -> Features:

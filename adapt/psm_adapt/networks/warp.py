@@ -33,9 +33,12 @@ def warp(maps: Tensor, flow: Tensor) -> Tensor:
     """
     height, width = maps.shape[-2:]
     with torch.autocast(maps.device.type, enabled=False):
+        layout = (
+            torch.channels_last if maps.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        )
         grid = identity_grid(height, width, maps.device) + resize_flow(flow, height, width).permute(0, 2, 3, 1)
         moved = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-    return moved.to(maps.dtype)
+    return moved.to(maps.dtype, memory_format=layout)
 
 
 def warp_image(image: Tensor, flow: Tensor) -> Tensor:
