@@ -76,7 +76,7 @@ def gram_distance(made: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         made: One feature map per layer, [K * N, C, H, W]: K stacks of N images.
         targets: One Gram matrix per layer, [N, C, C], float32: what each of the K stacks should have.
     """
-    distances = [_GramDistance.apply(*pair) for pair in zip(made, targets, strict=True)]
+    distances = [_GramDistance.apply(*pair) for pair in zip(made, targets, strict=True)]  # type: ignore[no-untyped-call]
     return torch.stack(distances).sum()
 
 
@@ -96,7 +96,7 @@ class _GramDistance(torch.autograd.Function):
             apart.view(-1, *target.shape).sub_(target, alpha=rows.shape[1])
             ctx.save_for_backward(rows, apart)
             ctx.maps = maps.shape, maps.dtype
-            squares = torch.linalg.vector_norm(apart, dim=(1, 2)).square().sum()
+            squares: Tensor = torch.linalg.vector_norm(apart, dim=(1, 2)).square().sum()
             return squares / (apart.numel() * rows.shape[1] ** 2)
 
     @staticmethod

@@ -124,8 +124,8 @@ def score_cycle(cycle: Cycle, images: Tensor, perceptual: nn.Module | None, weig
 def perceptual_distance(network: nn.Module | None, made: tuple[Tensor, ...], images: Tensor) -> Tensor:
     """Gram distance of several drawings to the images that all of them should look like.
 
-    A GPU takes all drawings in one batch. A CPU takes them one after another, which is a third faster, since the maps of
-    one drawing are small enough to stay in memory that is already there.
+    A GPU takes all drawings in one batch. A CPU takes one after another, which is a third faster there: the maps of one
+    drawing are small enough for memory that is already mapped.
 
     network: makes a list of feature maps; None gives zero. made: each [N, 3, H, W]. images: [N, 3, H, W].
     """

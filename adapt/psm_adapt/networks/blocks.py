@@ -43,7 +43,8 @@ class Attention(nn.Module):
         """x: [N, C, H, W]. Returns the same shape."""
         g, theta, phi = (rows_of(layer(x)) for layer in (self.g, self.theta, self.phi))
         mixing = theta.softmax(1).transpose(1, 2) @ phi
-        mixed = (g.softmax(2) @ mixing).unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
+        n, channels, height, width = x.shape
+        mixed = (g.softmax(2) @ mixing).view(n, height, width, channels).permute(0, 3, 1, 2)
         return F.leaky_relu(x + mixed, LEAK)
 
 
