@@ -30,7 +30,7 @@ def episodes(count: int, units: int, seed: int, length: int = 10, share: float =
 def blendshapes_of(count: int, seed: int) -> np.ndarray:
     """Return blendshapes [count, 52] in which every action unit of the proxies comes and goes."""
     shapes = np.random.default_rng(seed).random((count, len(BLENDSHAPES))) * 0.1
-    for proxy, is_on in zip(PROXIES, episodes(count, len(PROXIES), seed).T, strict=True):
+    for proxy, is_on in zip(PROXIES, episodes(count, len(PROXIES), seed, 5, 0.35).T, strict=True):
         shapes[:, [BLENDSHAPES.index(name) for name in proxy.shapes]] += 0.6 * is_on[:, None]
     return shapes.astype(np.float32)
 

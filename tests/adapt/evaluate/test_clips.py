@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from tests.adapt.evaluate.conftest import recorded
 
 from psm_adapt.evaluate.clips import clips_of, people_in
 from psm_stream.errors import AdaptationError
-
-from .conftest import recorded
 
 
 def test_recordings_of_several_stores(make_store):

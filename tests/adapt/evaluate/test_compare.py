@@ -32,7 +32,7 @@ def test_by_hand():
     assert result.mean == pytest.approx(0.1)
     # means of three draws of .1, -.1, .3 with replacement: the extremes have 1/27 each
     assert (result.low, result.high) == (pytest.approx(-0.1), pytest.approx(0.3))
-    # 1 (three times -.1) + 3 (twice -.1 and .1) + ... that are at or below 0: 1 + 3 of 27 and none at 0
+    # of the 27 draws those of -.1 alone (1), and twice with .1 (3), have means below 0, and none has 0
     assert result.p_bootstrap == pytest.approx(2 * 4 / 27, abs=0.02)
 
 
@@ -52,11 +52,17 @@ def test_a_model_against_itself(rng):
 
 
 def test_a_clear_difference(rng):
-    result = compare(rng.random(12) + 1, rng.random(12))
-    assert result.better == 12
-    assert result.p_wilcoxon == pytest.approx(2 / 2**12)
+    result = compare(rng.random(20) + 1, rng.random(20))
+    assert result.better == 20
+    assert result.p_wilcoxon == pytest.approx(2 / 2**20)
     assert result.p_bootstrap == pytest.approx(2 / (DRAWS + 1))
     assert result.low > 0
+
+
+def test_few_people_are_never_sure(rng):
+    result = compare(rng.random(4) + 1, rng.random(4))
+    assert result.better == 4
+    assert result.p_wilcoxon == result.p_bootstrap == 2 / 2**4
 
 
 def test_p_is_uniform_when_there_is_no_difference():

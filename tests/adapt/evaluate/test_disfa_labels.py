@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tests.adapt.evaluate.conftest import recorded
 
 from psm_adapt.evaluate.clips import clips_of
 from psm_adapt.evaluate.disfa_labels import disfa_tables, is_disfa
 from psm_stream.errors import AdaptationError
-
-from .conftest import recorded
 
 
 def write(folder: Path, person: str, **units: list[int]) -> Path:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tests.adapt.evaluate.conftest import blendshapes_of, recorded
 
 from psm_adapt.authors import write_authors
 from psm_adapt.checkpoint import About, save_checkpoint
@@ -14,8 +15,6 @@ from psm_adapt.networks import Design, Networks, build_networks
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.encoder import open_encoder
 from psm_stream.errors import AdaptationError, BundleError, CheckpointError, ConfigError
-
-from .conftest import blendshapes_of, recorded
 
 LIGHT = Design(generator="light", stem="learned", perceptual="none", init="he")
 

@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.adapt.evaluate.conftest import recorded
 
 from psm_adapt.data.store import Making
 from psm_adapt.data.writer import write_store
 from psm_adapt.evaluate.clips import clips_of
 from psm_adapt.evaluate.frame_table import FrameTable, matched
 from psm_stream.errors import AdaptationError
-
-from .conftest import recorded
 
 
 def table(count: int, first: int = 1, unsure: tuple[int, ...] = ()) -> FrameTable:

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from tests.adapt.evaluate.conftest import blendshapes_of, recorded
 
 from psm_adapt.evaluate.blendshape_labels import proxy_labels
 from psm_adapt.evaluate.clips import clips_of
 from psm_adapt.evaluate.labels import read_labels
 from psm_adapt.evaluate.splits import frequent
 from psm_stream.errors import AdaptationError
-
-from .conftest import blendshapes_of, recorded
 
 
 def test_blendshapes_of_each_recording_by_its_own_median(make_store):

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from tests.adapt.evaluate.conftest import episodes
 from torch import nn
 
 from psm_adapt.evaluate.linear import Recipe, balanced_weights, said_by_linear
 from psm_adapt.evaluate.scores import f1_of_units
-
-from .conftest import episodes
 
 
 def halves(seed: int, noise: float) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:

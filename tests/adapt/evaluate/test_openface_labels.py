@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
+from tests.adapt.evaluate.conftest import recorded
 
 from psm_adapt.evaluate.clips import clips_of
 from psm_adapt.evaluate.openface_labels import is_openface, openface_tables
 from psm_stream.errors import AdaptationError
-
-from .conftest import recorded
 
 HEADER = "frame,face_id,timestamp,confidence,success,AU01_r,AU12_r,AU12_c,AU28_c"
 ROWS = (

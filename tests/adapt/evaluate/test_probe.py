@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
+from tests.adapt.evaluate.conftest import FPS, episodes
 
 from psm_adapt.evaluate.probe import (
     Recording,
@@ -16,8 +17,6 @@ from psm_adapt.evaluate.probe import (
     within_person,
 )
 from psm_adapt.evaluate.splits import counting
-
-from .conftest import FPS, episodes
 
 
 def person(name: str, seed: int, count: int = 500, units: int = 3, noise: float = 1.0) -> Recording:
@@ -81,14 +80,14 @@ def test_perfect_features_score_1():
     assert across_people(people).mean() == 1.0
 
 
-def test_shuffled_labels_score_at_chance(rng):
+def test_shuffled_labels_score_no_better_than_chance(rng):
     people = [person(name, seed, noise=0.4) for name, seed in (("a", 1), ("b", 2), ("c", 3))]
     shuffled = [Recording(one.person, one.features, rng.permutation(one.labels), one.t_s) for one in people]
     share = np.mean([one.labels.mean() for one in people])
     chance = share / (share + 0.5)  # of guessing half of the frames positive
     for take in (within, across_people):
         assert take(people).mean() > chance + 0.25
-        assert abs(take(shuffled).mean() - chance) < 0.1
+        assert take(shuffled).mean() < chance + 0.05
 
 
 def test_knowing_the_time_is_worth_nothing():

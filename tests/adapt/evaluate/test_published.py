@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tests.adapt.evaluate.conftest import FPS, episodes
 
 from psm_adapt.evaluate.linear import said_by_linear
 from psm_adapt.evaluate.probe import Recording
@@ -15,8 +16,6 @@ from psm_adapt.evaluate.published import (
 from psm_adapt.evaluate.scores import f1_of_units
 from psm_adapt.evaluate.splits import frequent, random_fifth, time_blocks
 from psm_stream.errors import AdaptationError
-
-from .conftest import FPS, episodes
 
 
 def person(name: str, seed: int, count: int = 300) -> Recording:

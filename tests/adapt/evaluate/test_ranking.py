@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from tests.adapt.evaluate.conftest import recorded
 
 from psm_adapt.evaluate.clips import clips_of
 from psm_adapt.evaluate.ranking import ANCHORS, anchors_of, ranking_accuracy
-
-from .conftest import recorded
 
 REACH = 21
 
