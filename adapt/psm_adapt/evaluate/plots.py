@@ -55,9 +55,10 @@ def _bars(axes: Axes, names: Sequence[str], measures: Sequence[Measure], units: 
         axes.bar([position + middle for position, _ in there], [value for _, value in there], width, label=name)
     axes.set_xticks(range(len(units)), units, fontsize=8)
     axes.set_title("action units, mean over people", fontsize=9)
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.12)  # the legend lies above every bar
+    axes.set_yticks([n / 5 for n in range(6)])
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="upper center", ncols=len(names))
 
 
 def _dots(axes: Axes, names: Sequence[str], measures: Sequence[Measure]) -> None:
