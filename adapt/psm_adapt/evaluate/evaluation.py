@@ -122,12 +122,12 @@ def _measured(subject: Subject, protocols: Sequence[str], watcher: Watcher) -> I
 
 
 def _compared(models: Sequence[Model], measures: Sequence[Sequence[Measure]]) -> Iterator[Paired]:
-    """Compare each two models by each measure that is known by person."""
+    """Compare each two models by each measure that is known of two people or more in both."""
     for of_kind in zip(*measures, strict=True):
         pairs = [
             Paired(first.kind, models[a].name, models[b].name, _over_people(first, second))
             for (a, first), (b, second) in combinations(enumerate(of_kind), 2)
-            if first.by_person.keys() & second.by_person.keys()
+            if len(first.by_person.keys() & second.by_person.keys()) > 1
         ]
         adjusted = holm([pair.result.p_wilcoxon for pair in pairs])
         yield from (replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True))

@@ -46,6 +46,7 @@ def person_dependent(subject: Subject) -> list[Measure]:
         split = Split(kind is BLOCKED, subject.model.components)
         done = probed(subject.recordings(is_tested_only=True), frequent, split)
         details: dict[str, JsonValue] = {
+            "too_short": done.too_short,
             "pairs": int(np.count_nonzero(~np.isnan(done.scores.f1))),
             "mean_of_pairs": number(done.scores.mean_of_pairs()),
             "bootstraps": _spread(done.bootstraps),

@@ -21,7 +21,6 @@ from psm_adapt.evaluate.linear import said_by_linear
 from psm_adapt.evaluate.probe import BLOCKS, SEAM_S, Features, Half, Recording, people_of
 from psm_adapt.evaluate.scores import Array, Labels, Scores, bootstrapped_f1, f1_of_units, mean_of_known
 from psm_adapt.evaluate.splits import Fold, counting, identity_folds, random_fifth, time_blocks
-from psm_stream.errors import AdaptationError
 
 DRAWS = 100
 """Bootstraps of each test fold."""
@@ -33,10 +32,14 @@ _FRAMES_FOR_COMPONENTS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Dependent:
-    """Figures within people. bootstraps: [P, 100], mean over the action units, by draws of a person's test frames."""
+    """Figures within people. bootstraps: [P, 100], mean over the action units, by draws of a person's test frames.
+
+    too_short: how many recordings were left out.
+    """
 
     scores: Scores
     bootstraps: Array
+    too_short: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +71,20 @@ def person_dependent(recordings: Sequence[Recording], is_frequent: Sequence[Labe
     """Probe each person within themselves.
 
     is_frequent: bool [A] for each recording, the 2 % rule over its full labels; of several recordings of a person, an
-    action unit counts when it does in one. Raises AdaptationError: a recording is too short.
+    action unit counts when it does in one. A recording of a few seconds, which cannot be blocked, has no part in either
+    split.
     """
     people = people_of(recordings)
+    nothing = np.zeros((1, recordings[0].labels.shape[1]), np.bool_)
     f1, bootstraps = [], []
     for person in people:
-        own = [n for n, recording in enumerate(recordings) if recording.person == person]
-        truth, said = _within([recordings[n] for n in own], split)
+        own = [n for n, one in enumerate(recordings) if one.person == person and _is_long_enough(one)]
+        truth, said = _within([recordings[n] for n in own], split) if own else (nothing, nothing)
         counts = np.any([is_frequent[n] for n in own], axis=0) & truth.any(axis=0)
         f1.append(np.where(counts, f1_of_units(truth, said), np.nan))
         bootstraps.append(_bootstraps(truth, said, counts))
-    return Dependent(Scores(people, np.stack(f1)), np.stack(bootstraps))
+    too_short = sum(not _is_long_enough(recording) for recording in recordings)
+    return Dependent(Scores(people, np.stack(f1)), np.stack(bootstraps), too_short)
 
 
 def person_independent(recordings: Sequence[Recording], components: int | None = None) -> Independent:
@@ -119,15 +125,16 @@ def _within(recordings: Sequence[Recording], split: Split) -> tuple[Labels, Labe
     for recording in recordings:
         features, labels = recording.features, recording.labels
         for train, test in _folds(recording, split):
-            if len(train) < 2:
-                raise AdaptationError(
-                    f"a recording of {recording.person} is too short for this protocol ({len(recording.t_s)} frames, "
-                    f"{recording.t_s[-1] - recording.t_s[0]:.1f} s); leave it out"
-                )
             train_half, test_half = (features[train], labels[train]), (features[test], labels[test])
             said.append(_said(train_half, test_half, split.components))
             truth.append(labels[test])
     return np.concatenate(truth), np.concatenate(said)
+
+
+def _is_long_enough(recording: Recording) -> bool:
+    if len(recording.t_s) < BLOCKS:
+        return False
+    return all(len(train) > 1 for train, _ in time_blocks(recording.t_s, BLOCKS, SEAM_S))
 
 
 def _folds(recording: Recording, split: Split) -> list[Fold]:

@@ -51,6 +51,8 @@ def as_text(evaluation: Evaluation) -> str:
         [kind.title, *(_figure(of_model[n].value) for of_model in evaluation.measures)] for n, kind in enumerate(kinds)
     ]
     lines = _aligned([["", *names], *rows])
+    untrained = [model.name for model in evaluation.plan.models if model.trained is False]
+    lines += ["", f"Untrained: {', '.join(untrained)}"] if untrained else []
     troubles = [
         f"{measure.kind.title}, {name}: {measure.trouble}"
         for name, of_model in zip(names, evaluation.measures, strict=True)

@@ -9,6 +9,7 @@ from tests.adapt.evaluate.conftest import blendshapes_of, recorded
 
 from psm_adapt.cli.evaluate import job
 from psm_adapt.data.writer import write_store
+from psm_adapt.evaluate.blendshape_labels import proxy_labels
 from psm_stream.cli.common import run
 
 COUNT = 300
@@ -74,6 +75,36 @@ def test_groups_and_several_protocols(store, tmp_path, capsys):
     tree = json.loads((tmp_path / "out/results.json").read_text())
     assert tree["protocols"] == ["person-dependent", "person-independent", "ranking"]
     assert len(tree["models"][0]["measures"]) == 4
+    capsys.readouterr()
+
+
+def test_disfa(tmp_path, capsys):
+    people = []
+    for number in range(1, 4):
+        name, shapes = f"SN00{number}", blendshapes_of(COUNT, number)
+        people.append(recorded(f"LeftVideo{name}_comp", name, COUNT, blendshapes=shapes))
+        labels = proxy_labels(shapes)
+        folder = tmp_path / "DISFA/ActionUnit_Labels" / name
+        folder.mkdir(parents=True)
+        for unit, column in (("12", 5), ("26", 10)):
+            rows = [f"{frame},{3 * is_on}" for frame, is_on in enumerate(labels[:, column].astype(int), 1)]
+            (folder / f"{name}_au{unit}.txt").write_text("\n".join(rows))
+    store = write_store(tmp_path / "store", people).folder
+    arguments = [
+        "--labels",
+        str(tmp_path / "DISFA"),
+        "--protocol",
+        "published",
+        "--out",
+        str(tmp_path / "out"),
+        "--quiet",
+    ]
+    assert job([str(store), "--model", "blendshapes", *arguments]) == 0
+    tree = json.loads((tmp_path / "out/results.json").read_text())
+    assert tree["labels"]["units"] == ["AU12", "AU26"]
+    measures = tree["models"][0]["measures"]
+    assert {measure["value"] > 0.9 for measure in measures.values()} == {True}
+    assert measures["person-dependent.random"]["details"]["pairs"] == 6
     capsys.readouterr()
 
 

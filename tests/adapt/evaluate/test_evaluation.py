@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,6 +121,18 @@ def test_what_is_missing_is_said(clips):
     assert "probe, across people                         -" in text
     assert "Not measured:\n  probe, across people, one: needs 2 people or more, there is 1" in text
     assert "Compared" not in text
+
+
+def test_one_person_in_common_is_no_comparison(clips):
+    done = evaluate(plan_of(clips[:1], model("one", 0.1), model("two", 0.1)))
+    assert done.comparisons == ()
+    assert "Compared" not in as_text(done)
+
+
+def test_untrained_models_are_named(clips):
+    raw = model("raw", 0.1)
+    plan = plan_of(clips, replace(raw, trained=False), replace(raw, name="done", trained=True), protocols=("ranking",))
+    assert "\n\nUntrained: raw\n" in as_text(evaluate(plan))
 
 
 def test_pictures(done, tmp_path):

@@ -94,10 +94,14 @@ def test_too_few_people():
         person_independent([person("a", 1, 100), person("b", 2, 100)])
 
 
-def test_too_short_a_recording():
-    one = person("a", 1, 20)
-    with pytest.raises(AdaptationError, match=r"a recording of a is too short .*\(20 frames, 0.8 s\)"):
-        person_dependent([one], rules([one]), Split(blocked=True))
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_moment_of_video_has_no_part(blocked):
+    people = [person("a", 1), person("b", 2, 20), person("a", 3, 3)]
+    done = person_dependent(people, rules(people), Split(blocked))
+    alone = person_dependent(people[:1], rules(people[:1]), Split(blocked))
+    np.testing.assert_array_equal(done.scores.f1, np.vstack([alone.scores.f1, np.full((1, 3), np.nan)]))
+    assert (done.too_short, alone.too_short) == (2, 0)
+    assert np.isnan(done.bootstraps[1]).all()
 
 
 def test_components_keep_what_matters(rng):
