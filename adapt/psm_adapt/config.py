@@ -119,7 +119,8 @@ class TrainSettings(Section):
     approach: Literal["psm", "psm_transfer", "psm_ctl", "gm", "gm_transfer", "gm_ctl"] = "psm"
     """psm: a model of one person; gm: of everybody; ctl: the gap between paired frames grows; transfer: start_from."""
     start_from: Path | None = None
-    """Checkpoint folder or authors' .tar whose networks training starts from; none starts anew."""
+    """Checkpoint folder or authors' .tar whose networks training starts from, or `general`, the model that ships; none
+    starts anew."""
     vgg19: Path | None = None
     """torchvision's file of VGG19's weights, for designs with vgg19 in them; none looks into torchvision's cache."""
     out: Path = Path("runs")

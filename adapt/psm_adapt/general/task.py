@@ -169,5 +169,8 @@ class GeneralTask:
         return (apart * weight).sum() / weight.sum(), besides
 
     def _fixed(self, count: int) -> Tensor:
-        rows = self.pool.draw(np.random.default_rng(self.settings.run.seed), count)
+        """Faces for probe and preview; the second half shows the first half's people again, as the cycle has it."""
+        rng = np.random.default_rng(self.settings.run.seed)
+        rows = self.pool.draw(rng, count // 2)
+        rows = np.concatenate([rows, self.pool.partners(rng, rows)])
         return plain(self.pool.crops(rows).to(self.world.device))

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from psm_adapt.authors import read_authors
 from psm_adapt.checkpoint import REQUIRED, About, fill, open_checkpoint
 from psm_adapt.config import TrainSettings
+from psm_adapt.general.shipped import general_checkpoint
 from psm_adapt.networks.design import Design, Networks, build_networks, build_perceptual, empty_networks
 from psm_adapt.networks.vgg19_weights import Vgg19Weights, find_vgg19
 from psm_stream.errors import ConfigError
+
+GENERAL = "general"
+"""What `start_from` calls the general model that ships."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ def start_of(settings: TrainSettings) -> Start:
     """
     design = settings.design
     if settings.approach.endswith("transfer") and settings.start_from is None:
-        raise ConfigError(f"{settings.approach} needs start_from: a checkpoint folder, or an authors' .tar file")
+        wanted = "a checkpoint folder, an authors' .tar file, or general"
+        raise ConfigError(f"{settings.approach} needs start_from: {wanted}")
     if design.identity:
         raise ConfigError("design.identity true: the identity stage is not trained here; set it to false")
     if settings.start_from is None:
@@ -64,6 +69,8 @@ def start_again(settings: TrainSettings, about: About) -> Start:
 
 def _read(path: Path, design: Design) -> tuple[dict[str, dict[str, Tensor]], str, str | None]:
     """Return the weights by network, what their stem is, and the model_id if there is one."""
+    if path == Path(GENERAL) and not path.exists():
+        path = general_checkpoint()
     if path.is_file():
         _check(path, Design(), design)
         return read_authors(path).states, f"VGG19, as every published file carries it: from {path.name}", None

@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from psm_adapt.authors import write_authors
-from psm_adapt.checkpoint import About, save_checkpoint
-from psm_adapt.config import TrainSettings
+from psm_adapt.checkpoint import About, open_checkpoint, save_checkpoint
+from psm_adapt.config import TrainSettings, load
+from psm_adapt.general.shipped import general_checkpoint
 from psm_adapt.networks.design import Design, Networks, build_networks
 from psm_adapt.networks.vgg import Vgg19
 from psm_adapt.train.start import start_of
@@ -104,3 +105,14 @@ def test_transfer_needs_something_to_start_from(settings: Make, tmp_path: Path) 
             start_of(settings(approach))
     with pytest.raises(CheckpointError, match="is no checkpoint folder"):
         start_of(_with(settings("psm_transfer"), start_from=tmp_path / "nobody"))
+
+
+def test_general_is_the_model_that_ships() -> None:
+    design = {"design.generator": "light", "design.stem": "learned", "design.perceptual": "random"}
+    start = start_of(load(None, {"approach": "psm_transfer", "start_from": "general", **design}))
+    shipped = open_checkpoint(general_checkpoint())
+    assert start.parent == shipped.about.model_id
+    for name, tensor in shipped.tensors("encoder").items():
+        assert torch.equal(start.networks.encoder.state_dict()[name], tensor)
+    with pytest.raises(ConfigError, match=r"start_from .*general has generator light, the settings say facecycle"):
+        start_of(load(None, {"approach": "psm_transfer", "start_from": "general", "design.perceptual": "none"}))
