@@ -49,6 +49,9 @@ class Weights:
     pose: float = 0.35
 
 
+DEFAULT = Weights()
+
+
 @dataclass(frozen=True)
 class Lesson:
     """The teacher's values for all rows of some stores, one after the other.
@@ -78,7 +81,7 @@ class Lesson:
         return 0.25 * float((CODE / self.weights.square().sum()).sqrt())
 
 
-def learn_lesson(stores: Sequence[CropStore], weights: Weights = Weights(), seed: int = 7) -> Lesson:
+def learn_lesson(stores: Sequence[CropStore], weights: Weights = DEFAULT, seed: int = 7) -> Lesson:
     """Collect what the teacher says of every row of the stores. Means and deviations are those of the first store.
 
     Raises StoreError: a store has no blendshapes, or the first has no recording long enough for a resting face.

@@ -143,7 +143,8 @@ def test_torchrun_with_two_processes_trains_as_one_does(store: Path, tmp_path: P
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )
-def test_what_is_wrong_is_one_line_and_leaves_nothing(  # noqa: PLR0917
+def test_what_is_wrong_is_one_line_and_leaves_nothing(
+    *,
     store: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
