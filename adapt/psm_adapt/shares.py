@@ -9,8 +9,9 @@ and the gradients are added: a distributed training without processes, and witho
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,10 +31,9 @@ class Shares:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        before = torch.get_num_threads()
-        self._threads = ThreadPoolExecutor(count, "share", initializer=_start_thread)
-        list(self._threads.map(lambda _: None, range(count)))
-        torch.set_num_threads(before)  # a thread that sets its own number also sets that of threads to come
+        with _one_thread():
+            self._threads = ThreadPoolExecutor(count, "share", initializer=_start_thread)
+            list(self._threads.map(lambda _: None, range(count)))
 
     def mean(self, loss: Loss, trained: Sequence[nn.Parameter]) -> dict[str, Tensor]:
         """Compute all shares and average them. The shares must be equally large, and their losses means.
@@ -58,7 +58,8 @@ class Shares:
             gradients = torch.autograd.grad(terms[TOTAL] / self.count, trained, allow_unused=True)
             return {name: value.detach() / self.count for name, value in terms.items()}, gradients
 
-        losses, gradients = zip(*self._threads.map(share, range(self.count)), strict=True)
+        with _one_thread():
+            losses, gradients = zip(*self._threads.map(share, range(self.count)), strict=True)
         summed = [_sum([terms[name] for terms in losses]) for name in losses[0]]
         return (
             {name: value for name, value in zip(losses[0], summed, strict=True) if value is not None},
@@ -89,6 +90,17 @@ def _sum(values: Sequence[Tensor | None]) -> Tensor | None:
     """Add up in the order of the shares, so that a step gives the same bits again."""
     known = [value for value in values if value is not None]
     return functools.reduce(torch.add, known) if known else None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """While shares are computed no operation is divided, in no thread: MKL has one number for all of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _start_thread() -> None:

@@ -161,7 +161,10 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"encoder bundle {folder} is a file; give the folder with {MANIFEST} and {ENCODER}")
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"encoder bundle {folder}: no {MANIFEST} in it, so it is not a bundle")
+        advice = ""
+        if (folder / "checkpoint.json").is_file():
+            advice = f"; it is a checkpoint: psm-export {folder} --out BUNDLE makes a bundle of it"
+        raise BundleError(f"encoder bundle {folder}: no {MANIFEST} in it, so it is not a bundle{advice}")
     try:
         text = path.read_text(encoding="utf-8")
         tree = json.loads(text)

@@ -18,7 +18,7 @@ from psm_stream.cli.common import Parser, put
 from psm_stream.errors import ConfigError
 
 _SHORT = {"data": "data.source", "out": "out", "epochs": "run.epochs", "device": "run.device"}
-"""Option and the setting that it is."""
+"""Short option, and the setting that it is; the setting's dotted key works, too."""
 MAY_CHANGE = frozenset(
     {"out", "data.source", "data.layout", "vgg19", "licence"}
     | {f"run.{name}" for name in ("epochs", "device", "checkpoint_every", "preview_every", "collapse", "tensorboard")}
@@ -34,10 +34,15 @@ def job(arguments: Sequence[str]) -> int:
     """Run the command. Returns the exit code."""
     given = _parser().parse(arguments)
     settings = _settings(given)
-    from psm_adapt.train.crops import store_of  # after the arguments are known to be good: these imports cost time
+    from psm_adapt.data.store import STORE  # after the arguments are known to be good: these imports cost time
+    from psm_adapt.train.crops import store_of
     from psm_adapt.train.runs import Around, people_of, plan, train_one
+    from psm_adapt.train.start import check_start
     from psm_adapt.train.world import join
 
+    source = settings.data.source
+    if source is not None and source.exists() and not (source / STORE).exists():
+        check_start(settings)  # before hours of aligning
     with join(settings.run.device) as world, Teller(given.quiet or not world.is_first) as teller:
         store = store_of(settings.data, settings.out.parent, teller, world.size)
         for run in plan(settings, people_of(settings.data.people, store), given.resume):
@@ -57,15 +62,19 @@ def _parser() -> Parser:
         epilog=_EPILOG,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings, ours or the authors'; flags win")
-    parser.add_argument("--data", metavar="PATH", help="crop store, or a folder of videos to make one of")
-    parser.add_argument("--out", metavar="DIR", help="folder of the run; if taken, a sub-folder named by the time")
-    parser.add_argument("--epochs", metavar="N", help="train so many epochs in all")
-    parser.add_argument("--device", metavar="NAME", help="auto, cpu or cuda")
+    for name, metavar, text in (
+        ("data", "PATH", "crop store, or a folder of videos to make one of"),
+        ("out", "DIR", "folder of the run; if taken, a sub-folder named by the time"),
+        ("epochs", "N", "train so many epochs in all"),
+        ("device", "NAME", "auto, cpu or cuda"),
+    ):
+        names = dict.fromkeys((f"--{name}", f"--{_SHORT[name]}"))
+        parser.add_argument(*names, dest=_SHORT[name], metavar=metavar, help=text)
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, with its own settings")
     parser.add_argument("--quiet", action="store_true", help="print errors and the result only")
     for key in config.dotted_keys():
-        if key not in _SHORT:
-            parser.add_argument(f"--{key}", help=SUPPRESS)
+        if key not in _SHORT.values():
+            parser.add_argument(f"--{key}", dest=key, help=SUPPRESS)
     return parser
 
 
@@ -88,8 +97,7 @@ def _settings(given: Namespace) -> TrainSettings:
 
 def _overrides(given: Namespace) -> dict[str, Any]:
     """Dotted keys from the flags that were given."""
-    options = {key: key for key in config.dotted_keys()} | {key: name for name, key in _SHORT.items()}
-    values = {key: vars(given)[name] for key, name in options.items()}
+    values = {key: vars(given)[key] for key in config.dotted_keys()}
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -41,12 +41,8 @@ def start_of(settings: TrainSettings) -> Start:
     Raises ConfigError: VGG19's weights are needed and not there, `start_from` is of another design, or it is not set
     for transfer, or the identity stage is asked for. CheckpointError: `start_from` is missing or damaged.
     """
+    check_start(settings)
     design = settings.design
-    if settings.approach.endswith("transfer") and settings.start_from is None:
-        wanted = "a checkpoint folder, an authors' .tar file, or general"
-        raise ConfigError(f"{settings.approach} needs start_from: {wanted}")
-    if design.identity:
-        raise ConfigError("design.identity true: the identity stage is not trained here; set it to false")
     if settings.start_from is None:
         vgg19 = find_vgg19(settings.vgg19) if design.needs_vgg19 else None
         networks = build_networks(design, settings.run.seed, vgg19)
@@ -57,6 +53,18 @@ def start_of(settings: TrainSettings) -> Start:
     for name in REQUIRED:
         fill(networks.parts()[name], states[name], f"start_from {settings.start_from}, {name}")
     return Start(networks, *_perceptual(settings), stem, parent)
+
+
+def check_start(settings: TrainSettings) -> None:
+    """Check what can be known before there is any data. Raises ConfigError: as `start_of`."""
+    design = settings.design
+    if settings.approach.endswith("transfer") and settings.start_from is None:
+        wanted = "a checkpoint folder, an authors' .tar file, or general"
+        raise ConfigError(f"{settings.approach} needs start_from: {wanted}")
+    if design.identity:
+        raise ConfigError("design.identity true: the identity stage is not trained here; set it to false")
+    if settings.start_from is None and design.needs_vgg19:
+        find_vgg19(settings.vgg19)
 
 
 def start_again(settings: TrainSettings, about: About) -> Start:
@@ -84,8 +92,10 @@ def _check(path: Path, found: Design, wanted: Design) -> None:
     for key in ("generator", "stem"):
         theirs, ours = getattr(found, key), getattr(wanted, key)
         if theirs != ours:
+            flags = f"--design.generator {found.generator} --design.stem {found.stem}"
+            perceptual = "" if found.perceptual == "vgg19" else f" --design.perceptual {found.perceptual}"
             raise ConfigError(
-                f"start_from {path} has {key} {theirs}, the settings say {ours}; set design.{key} {theirs}"
+                f"start_from {path} has {key} {theirs}, the settings say {ours}; give {flags}{perceptual}"
             )
 
 

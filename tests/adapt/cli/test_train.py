@@ -170,3 +170,23 @@ def test_help_names_what_a_stranger_needs(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     for option in ("--config", "--data", "--out", "--resume", "--epochs", "--device", "--quiet", "torchrun"):
         assert option in shown
+
+
+@pytest.mark.parametrize("flag", ["--run.epochs", "--epochs"])
+def test_a_short_option_and_its_dotted_key_are_one(store: Path, tmp_path: Path, flag: str) -> None:
+    assert run(job, _arguments(store, tmp_path / "run", "--data.people", "anna", flag, "1", "--quiet")) == 0
+    (settings,) = (tmp_path / "run").glob("settings.json")
+    assert json.loads(settings.read_text())["run"]["epochs"] == 1
+
+
+def test_missing_vgg19_weights_are_said_before_a_store_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nothing"))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "anna.mp4").write_bytes(b"no video")
+    config = str(Path(__file__).parents[3] / "configs" / "train" / "psm.yaml")
+    arguments = ["--config", config, "--data", str(tmp_path / "videos"), "--out", str(tmp_path / "runs" / "a")]
+    assert run(job, arguments) == 2
+    assert "no VGG19 weights" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

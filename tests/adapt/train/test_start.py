@@ -90,7 +90,7 @@ def test_transfer_from_the_authors_file(settings: Make, tmp_path: Path, vgg19: P
     assert start.stem == "VGG19, as every published file carries it: from ExpCode_19.tar"
     frozen = {name.split(".")[1] for name, p in start.networks.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1"}  # the stem, as published
-    with pytest.raises(ConfigError, match=r"has generator facecycle, the settings say light; set design\.generator"):
+    with pytest.raises(ConfigError, match=r"has generator facecycle, the settings say light; give --design\.generator"):
         start_of(_with(settings("gm_transfer"), start_from=tmp_path / "ExpCode_19.tar"))
 
 
