@@ -61,6 +61,8 @@ class GeneralSettings(Section):
     made: Path | None = None
     """Crop store of synthetic people (`psm_adapt.general.make`)."""
     out: Path = Path("runs")
+    licence: str = Field(default="not stated", min_length=1)
+    """Of what is learned, for the checkpoint; it follows from the licences of the videos."""
     design: Design = Design(generator="light", stem="learned", perceptual="random", init="he")
     objective: ObjectiveSettings = ObjectiveSettings()
     lesson: LessonSettings = LessonSettings()

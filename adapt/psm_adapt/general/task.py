@@ -103,17 +103,17 @@ class GeneralTask:
     def probe(self) -> Probe:
         """Codes, flow and images of a fixed batch."""
         images = self._fixed(32)
-        cycle = draw_cycle(self.networks, images)
         if not self.settings.objective.cycle:
-            return Probe(codes=cycle.codes)
+            return Probe(codes=self.networks.encoder(images))
+        cycle = draw_cycle(self.networks, images)
         return Probe(codes=cycle.codes, flow=cycle.flow, output=cycle.rebuilt)
 
     def preview(self) -> Preview:
         """Inputs, and what the cycle makes of them once it is asked for."""
         images = self._fixed(2 * _SHOWN)
-        cycle = draw_cycle(self.networks, images)
         shown = {"input": images}
         if self.settings.objective.cycle:
+            cycle = draw_cycle(self.networks, images)
             shown |= {"neutral": cycle.neutral, "warped": cycle.direct_forward, "reconstruction": cycle.rebuilt}
         return Preview({name: denormalise(faces[:_SHOWN].float()) for name, faces in shown.items()})
 
@@ -124,7 +124,7 @@ class GeneralTask:
             design=design,
             stem="learned" if design.stem == "learned" else "VGG19",
             perceptual=design.perceptual,
-            licence="MIT",
+            licence=self.settings.licence,
             created_by=f"psm-adapt {psm_stream.__version__}",
             training={"stores": [store.store_id for store in self.pool.stores]},
         )

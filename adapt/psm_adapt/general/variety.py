@@ -2,7 +2,7 @@
 
 What is learned must survive it, so nothing here changes an expression: the geometry moves and bends a face as a whole,
 smoothly and by little, and the rest is light, colour, sharpness and things in the way. FaceCycle's own augmentation
-(`psm_adapt.data.augment`) is far weaker; with seventeen people it leaves an encoder that knows these seventeen.
+(`psm_adapt.data.augment`) is far weaker: it was made for thousands of people.
 """
 
 from __future__ import annotations

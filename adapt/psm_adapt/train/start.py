@@ -41,7 +41,7 @@ def start_of(settings: TrainSettings) -> Start:
     Raises ConfigError: VGG19's weights are needed and not there, `start_from` is of another design, or it is not set
     for transfer, or the identity stage is asked for. CheckpointError: `start_from` is missing or damaged.
     """
-    check_start(settings)
+    _check_choices(settings)
     design = settings.design
     if settings.start_from is None:
         vgg19 = find_vgg19(settings.vgg19) if design.needs_vgg19 else None
@@ -56,15 +56,19 @@ def start_of(settings: TrainSettings) -> Start:
 
 
 def check_start(settings: TrainSettings) -> None:
-    """Check what can be known before there is any data. Raises ConfigError: as `start_of`."""
-    design = settings.design
+    """Check what can be known before there is any data, VGG19's file included. Raises ConfigError: as `start_of`."""
+    _check_choices(settings)
+    if settings.start_from is None and settings.design.needs_vgg19:
+        find_vgg19(settings.vgg19)
+
+
+def _check_choices(settings: TrainSettings) -> None:
+    """Check what the settings alone say. Raises ConfigError: as `start_of`."""
     if settings.approach.endswith("transfer") and settings.start_from is None:
         wanted = "a checkpoint folder, an authors' .tar file, or general"
         raise ConfigError(f"{settings.approach} needs start_from: {wanted}")
-    if design.identity:
+    if settings.design.identity:
         raise ConfigError("design.identity true: the identity stage is not trained here; set it to false")
-    if settings.start_from is None and design.needs_vgg19:
-        find_vgg19(settings.vgg19)
 
 
 def start_again(settings: TrainSettings, about: About) -> Start:
