@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,16 +36,44 @@ SHOWN = 8
 """Images in a preview: four pairs."""
 
 
+class FaceSource(Protocol):
+    """Whose faces are trained on, and where they are."""
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Their names."""
+
+    @property
+    def source_id(self) -> str:
+        """What tells these faces from others, for the checkpoint."""
+
+    def tracks(self, settings: TrainSettings) -> list[Rows]:
+        """Return the rows to train on, divided so that no pair crosses from one track to another."""
+
+    def images(self, rows: Rows, device: torch.device) -> Tensor:
+        """Return the crops of some rows, in their order: uint8 [n, S, S, 3] RGB on the device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """Whose faces are trained on: some people of a store."""
+    """Some people of a crop store."""
 
     store: CropStore
     people: tuple[str, ...]
 
+    @property
+    def source_id(self) -> str:
+        """The store's."""
+        return self.store.store_id
+
     def tracks(self, settings: TrainSettings) -> list[Rows]:
         """Their rows, divided so that no pair crosses from one track to another."""
         return tracks(self.store, self.store.rows(self.people), settings.pairs.within)
+
+    def images(self, rows: Rows, device: torch.device) -> Tensor:
+        """Read crops from the store."""
+        crops = self.store.images(rows)
+        return crops.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else crops
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +87,16 @@ class CycleBatch:
     seed: int
     """Of the generator's noise in this step and process."""
 
+    def share(self, number: int, count: int) -> CycleBatch:
+        """Return one of `count` equal shares of the pairs, 0-based, with noise of its own."""
+        a, b = self.a.chunk(count)[number], self.b.chunk(count)[number]
+        return CycleBatch(a, b, self.weights, mixed_seed(self.seed, number))
+
 
 class CycleTask:
     """Train encoder, flow decoder and generator with the published objective."""
 
-    def __init__(self, start: Start, faces: Faces, settings: TrainSettings, world: World) -> None:
+    def __init__(self, start: Start, faces: FaceSource, settings: TrainSettings, world: World) -> None:
         self.module = self.networks = start.networks
         self.images_per_step = 2 * settings.run.batch_size
         self._start, self._faces, self._settings, self._world = start, faces, settings, world
@@ -127,7 +161,7 @@ class CycleTask:
 
     def about(self) -> About:
         """Say what a checkpoint is."""
-        store, people = self._faces.store, self._faces.people
+        people = self._faces.people
         frames = sum(map(len, self._tracks))
         return About(
             design=self.networks.design,
@@ -138,7 +172,7 @@ class CycleTask:
             note=f"{self._settings.approach} on {frames} frames of {len(people)} people",
             person=people[0] if len(people) == 1 else None,
             parent=self._start.parent,
-            training={"store": store.store_id, "people": list(people), "frames": frames},
+            training={"store": self._faces.source_id, "people": list(people), "frames": frames},
         )
 
     def _pairs(self, epoch: int) -> Pairs:
@@ -164,10 +198,7 @@ class CycleTask:
         return plain(self._crops(rows))
 
     def _crops(self, rows: Rows) -> Tensor:
-        crops = self._faces.store.images(rows)
-        if self._world.device.type == "cuda":
-            return crops.pin_memory().to(self._world.device, non_blocking=True)
-        return crops
+        return self._faces.images(rows, self._world.device)
 
 
 def _some(draws: Draws, chosen: Tensor) -> Draws:

@@ -47,12 +47,12 @@ def start_of(settings: TrainSettings) -> Start:
         vgg19 = find_vgg19(settings.vgg19) if design.needs_vgg19 else None
         networks = build_networks(design, settings.run.seed, vgg19)
         stem = _in_words(vgg19) if design.stem == "vgg19" else "learned, from random weights"
-        return Start(networks, *_perceptual(settings), stem)
+        return Start(networks, *perceptual_of(settings), stem)
     networks = empty_networks(design)
     states, stem, parent = _read(settings.start_from, design)
     for name in REQUIRED:
         fill(networks.parts()[name], states[name], f"start_from {settings.start_from}, {name}")
-    return Start(networks, *_perceptual(settings), stem, parent)
+    return Start(networks, *perceptual_of(settings), stem, parent)
 
 
 def check_start(settings: TrainSettings) -> None:
@@ -76,7 +76,7 @@ def start_again(settings: TrainSettings, about: About) -> Start:
 
     Raises ConfigError: the perceptual loss needs VGG19's weights and they are not there.
     """
-    return Start(empty_networks(settings.design), *_perceptual(settings), about.stem, about.parent)
+    return Start(empty_networks(settings.design), *perceptual_of(settings), about.stem, about.parent)
 
 
 def _read(path: Path, design: Design) -> tuple[dict[str, dict[str, Tensor]], str, str | None]:
@@ -103,8 +103,11 @@ def _check(path: Path, found: Design, wanted: Design) -> None:
             )
 
 
-def _perceptual(settings: TrainSettings) -> tuple[nn.Module | None, str]:
-    """Return the network that the perceptual loss looks through, and what it is in words."""
+def perceptual_of(settings: TrainSettings) -> tuple[nn.Module | None, str]:
+    """Return the network that the perceptual loss looks through, and what it is in words.
+
+    Raises ConfigError: it is VGG19, and its weights are not there.
+    """
     design = settings.design
     if design.perceptual == "vgg19":
         vgg19 = find_vgg19(settings.vgg19)
