@@ -249,7 +249,11 @@ class _Work:
             snapshot.crops,
             self.recipe.export.precision,
             name,
-            lambda: self._tell(self._event("progress", phase="exporting")),
+            parent=base.model_id,
+            tell=lambda step, steps: self._tell(
+                self._event("progress", phase="exporting") | {"step": step, "steps": steps}
+            ),
+            clock=self._clock,
         )
 
     def _rejected(
