@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from psm_stream import config
 from psm_stream.errors import PsmError, SessionError
 from psm_stream.pipeline import Pipeline
+from psm_stream.record.adaptations import OUT, SNAPSHOT, Handover
 from psm_stream.record.writer import Opening, Recorder
 from psm_stream.startup import Parts
 from psm_stream.values import Frame, Input, Notice
@@ -47,7 +50,9 @@ class Recording:
         self._post = post
         self._lossless = lossless
         self._recorder: Recorder | None = None
-        self._ending: list[Recorder] = []
+        self._asked_for: Recorder | None = None
+        self._started: list[Recorder] = []
+        """Every one whose end was not seen yet, in whatever hands it is."""
         self._opening_thread: threading.Thread | None = None
         self._is_cancelled = False
 
@@ -63,14 +68,12 @@ class Recording:
 
     @property
     def failure(self) -> str:
-        """Why a recording that --record asked for ended by itself, or ""."""
-        recorder = self._recorder
-        asked_for = self._parts.settings.record.root is not None
-        return recorder.failure if recorder is not None and asked_for else ""
+        """Why the recording that --record asked for ended by itself, or ""; final after `join`."""
+        return self._asked_for.failure if self._asked_for is not None else ""
 
     def start(self, name: str) -> str:
         """Begin a session before the run does; returns its folder. Raises SessionError: it cannot be written."""
-        self._recorder = self._open(self._opening(name))
+        self._recorder = self._asked_for = self._open(self._opening(name))
         return str(self._recorder.folder)
 
     def start_aside(self, name: str, reply: Future[str]) -> None:
@@ -103,10 +106,10 @@ class Recording:
             if not isinstance(opened.error, PsmError):
                 raise opened.error
         elif self._is_cancelled:
-            self._end(opened.recorder, "asked to stop")
+            opened.recorder.stop("asked to stop")
             opened.reply.set_result("ERROR it was stopped before it began")
         elif (opened.opening.encoder, opened.opening.waiting) != (self._pipeline.encoder, self._pipeline.waiting):
-            self._end(opened.recorder, "an encoder swap came between")
+            opened.recorder.stop("an encoder swap came between")
             self.start_aside(opened.opening.name, opened.reply)
         else:
             self._recorder = opened.recorder
@@ -125,7 +128,9 @@ class Recording:
         )
 
     def _open(self, opening: Opening) -> Recorder:
-        return Recorder.start(self._parts.settings.record, opening, self._post, wait_when_full=self._lossless)
+        recorder = Recorder.start(self._parts.settings.record, opening, self._post, wait_when_full=self._lossless)
+        self._started.append(recorder)
+        return recorder
 
     def input(self, item: Input) -> None:
         """Record an input, before the pipeline takes it."""
@@ -142,6 +147,19 @@ class Recording:
         if self._recorder is not None:
             self._recorder.frame(frame)
 
+    def adaptation(self, folder: Path, job: Mapping[str, Any], failure: str = "") -> Future[Path | None]:
+        """Record an adaptation that has ended: copied in a thread, so call it before the swap and do not wait.
+
+        folder: holds `snapshot.npz`, and what the worker wrote in `out/`; both must stay until the future is done.
+        job: what the worker was told. failure: why there is no verdict, or "".
+        The future gives the folder in the session, or None: nothing is being recorded, or it could not be kept.
+        """
+        if self._recorder is not None:
+            return self._recorder.adaptation(Handover(folder / SNAPSHOT, folder / OUT, dict(job), failure))
+        nothing: Future[Path | None] = Future()
+        nothing.set_result(None)
+        return nothing
+
     def stop(self, reason: str) -> str | None:
         """End the session that is being written or opened; its thread writes the rest. Returns its folder, if known.
 
@@ -152,27 +170,32 @@ class Recording:
             return "the recording that was being opened is stopped"
         folder = self.folder
         if self._recorder is not None:
-            self._end(self._recorder, reason)
+            self._recorder.stop(reason)
             self._recorder = None
         return folder
 
     def join(self, is_hurried: Callable[[], bool]) -> bool:
-        """Wait for the rest of every session to be written. False: the disk did not take it in time."""
+        """End every session, also one that is just being opened, and wait for its rest to be written.
+
+        False: the disk did not take it in time.
+        """
         start = time.monotonic()
-        if self._opening_thread is not None:
-            self._opening_thread.join(HURRY_S)
-        while self._ending:
-            if self._ending[0].join(SLICE_S):
-                self._ending.pop(0)
-            elif time.monotonic() - start > (HURRY_S if is_hurried() else PATIENCE_S):
+        while self._opening_thread is not None and self._opening_thread.is_alive():
+            self._opening_thread.join(SLICE_S)
+            if self._is_late(start, is_hurried):
+                return False
+        while self._started:
+            self._started[0].stop("the run ended")
+            if self._started[0].join(SLICE_S):
+                self._started.pop(0)
+            elif self._is_late(start, is_hurried):
                 return False
         return True
+
+    def _is_late(self, start: float, is_hurried: Callable[[], bool]) -> bool:
+        return time.monotonic() - start > (HURRY_S if is_hurried() else PATIENCE_S)
 
     def abandon(self, opened: Opened) -> None:
         """End a session that was opened after the run had ended."""
         if opened.recorder is not None:
-            self._end(opened.recorder, "the run ended")
-
-    def _end(self, recorder: Recorder, reason: str) -> None:
-        recorder.stop(reason)
-        self._ending.append(recorder)
+            opened.recorder.stop("the run ended")

@@ -4,7 +4,8 @@
         info.json            what was recorded, when on both clocks, with which settings, versions and models
         session.mcap         every input and every published message, in order
         video.mkv            source video, if asked for
-        models/<model_id>/   every encoder bundle used
+        models/<model_id>/   every encoder bundle used, with its checkpoint/ where it has one
+        adaptations/<NNN>/   what each training started from and came to
         exports/<NNN>/       tables made from it
 
 A folder is made by exclusive mkdir and never reused, so nothing is ever overwritten.
@@ -32,6 +33,7 @@ INFO = "info.json"
 LOG = "session.mcap"
 VIDEO = "video.mkv"
 MODELS = "models"
+ADAPTATIONS = "adaptations"
 EXPORTS = "exports"
 
 _INFO_LIMIT = 4 * 2**20
@@ -70,6 +72,18 @@ class Finish(_Part):
     """Video frames that were lost, by cause."""
 
 
+class AdaptationEntry(_Part):
+    """One adaptation, in short; `adaptations/<number>/` has all of it."""
+
+    number: str
+    accepted: bool
+    reason: str
+    model_id: str | None
+    """Of the new model; a swap to it names the same."""
+    parent: str | None
+    """model_id of what training started from."""
+
+
 class SessionInfo(_Part):
     """What info.json holds. `finished` is null while recording, and stays so when the recording was cut off."""
 
@@ -88,6 +102,8 @@ class SessionInfo(_Part):
     video: Literal["off", "h264", "lossless"] = "off"
     config: Mapping[str, Any]
     versions: Mapping[str, str]
+    adaptations: tuple[AdaptationEntry, ...] = ()
+    """Trainings that ended while recording, in order; known at the end."""
     finished: Finish | None = None
 
 
@@ -186,13 +202,24 @@ def copy_bundle(bundle: EncoderBundle, session: Path) -> None:
     target = model_folder(session, bundle.manifest.model_id)
     if target.exists():
         return
-    draft = target.with_name(target.name + ".new")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft = new_draft(target)
+    try:
+        shutil.copyfile(bundle.folder / MANIFEST, draft / MANIFEST)
+        for name in bundle.manifest.files:
+            (draft / name).write_bytes(bundle.read(name))
+        draft.rename(target)
+    except OSError:
+        if not target.exists():  # else another thread was faster, with the same model
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def new_draft(target: Path) -> Path:
+    """Make and return an empty folder beside target, to be renamed to it; nobody else gets the same. Raises OSError."""
+    draft = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
     draft.mkdir(parents=True)
-    shutil.copyfile(bundle.folder / MANIFEST, draft / MANIFEST)
-    for name in bundle.manifest.files:
-        (draft / name).write_bytes(bundle.read(name))
-    draft.rename(target)
+    return draft
 
 
 def model_folder(session: Path, model_id: str) -> Path:

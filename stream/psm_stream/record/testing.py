@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from psm_stream.bundle import (
 )
 from psm_stream.config import RecordSettings
 from psm_stream.pipeline import Pipeline
+from psm_stream.record.adaptations import BUNDLE, CHECKPOINT, CHECKPOINT_ABOUT, OUT, OUTCOME, SNAPSHOT
 from psm_stream.record.framing import Entry, entries, survey
 from psm_stream.record.log import PROFILE
 from psm_stream.record.outside import Outside
@@ -120,6 +123,71 @@ def fake_encoder(parent: Path, model_id: str) -> Any:
 def open_fake(folder: Path) -> Any:
     """Open a bundle that `fake_encoder` made, or a copy of it."""
     return FakeEncoder(open_bundle(folder))
+
+
+def a_training(folder: Path, bundle: EncoderBundle | None, crops_px: int = 32, **outcome: Any) -> Path:
+    """Write what a training leaves: a snapshot of ten faces and the worker's verdict, with a model if it is accepted.
+
+    bundle: what is handed back as the new model; None: rejected. outcome: fields of adaptation.json.
+    """
+    out = folder / OUT
+    out.mkdir(parents=True)
+    faces = [some_faces(index, size_px=crops_px).faces[0] for index in range(10)]
+    np.savez(folder / SNAPSHOT, crops=np.stack([face.crop for face in faces]), **_columns(faces))
+    about: dict[str, Any] = {
+        "schema": 1,
+        "accepted": bundle is not None,
+        "reason": "better" if bundle is not None else "no better than its parent",
+        "model_id": None if bundle is None else bundle.manifest.model_id,
+        "checkpoint_id": None,
+        "parent": "0" * 12,
+        "parent_checkpoint": "0" * 12,
+        "person": None,
+        "seed": 3,
+        "device": "cpu",
+        "recipe": {"run": {"epochs": 2}},
+        "recipe_name": "fast",
+        "frames": 10,
+        "held_out": 2,
+        "epochs": 2,
+        "epochs_done": 2,
+        "seconds": 1.5,
+        "loss_before": 2.0,
+        "loss_after": 1.0,
+        "figures": {},
+        "snapshot_sha256": hashlib.sha256((folder / SNAPSHOT).read_bytes()).hexdigest(),
+        "versions": {},
+    }
+    if bundle is not None:
+        shutil.copytree(bundle.folder, out / BUNDLE, ignore=shutil.ignore_patterns(CHECKPOINT))
+        about["checkpoint_id"] = a_checkpoint(out / CHECKPOINT, seed=int(bundle.manifest.model_id, 16))
+    (out / OUTCOME).write_text(json.dumps(about | outcome), encoding="utf-8")
+    return folder
+
+
+def a_checkpoint(folder: Path, seed: int) -> str:
+    """Write a checkpoint of one small network with weights drawn from seed, and return its id."""
+    weights = np.random.default_rng(seed).normal(size=(4, 3)).astype("<f2")
+    header = json.dumps({"w": {"dtype": "F16", "shape": [4, 3], "data_offsets": [0, weights.nbytes]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + weights.tobytes()
+    digest = hashlib.sha256(content).hexdigest()
+    about = {"schema": 1, "model_id": digest[:12], "files": {"encoder.safetensors": digest}}
+    folder.mkdir(parents=True)
+    (folder / "encoder.safetensors").write_bytes(content)
+    (folder / CHECKPOINT_ABOUT).write_text(json.dumps(about), encoding="utf-8")
+    return digest[:12]
+
+
+def _columns(faces: list[AlignedFace]) -> dict[str, NDArray[Any]]:
+    return {
+        "landmarks": np.stack([face.landmarks for face in faces]),
+        "to_crop": np.stack([face.to_crop for face in faces]),
+        "frame_index": np.array([face.frame.index for face in faces], np.int64),
+        "face_id": np.array([face.face_id for face in faces], np.int32),
+        "t_capture": np.array([face.frame.t_capture for face in faces]),
+        "t_source": np.array([face.frame.t_source for face in faces]),
+        "confidence": np.array([face.confidence for face in faces], np.float32),
+    }
 
 
 def record_run(root: Path, encoder: Any, items: Iterable[Input], **opening: Any) -> Path:

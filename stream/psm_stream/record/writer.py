@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from psm_stream.config import RecordSettings
 from psm_stream.errors import PsmError, SessionError
-from psm_stream.record import session
+from psm_stream.record import adaptations, session
+from psm_stream.record.adaptations import Handover, Recorded
 from psm_stream.record.backlog import Backlog, Bound
 from psm_stream.record.codec import Record, Start, Swap, VideoFrame
 from psm_stream.record.log import LogWriter
@@ -43,6 +46,8 @@ PATIENCE_S = 5.0
 DEFAULT_ROOT = Path("sessions")
 
 _VIDEO_END_S = 5.0
+_COPIES_END_S = 30.0
+"""How long the end of a recording waits for what is copied aside."""
 _ENTRY_BYTES = 512
 """What a queued item costs beyond its arrays."""
 
@@ -73,8 +78,8 @@ _Item: TypeAlias = "tuple[Record | SwapEncoder | Message, float]"
 class Recorder:
     """One recording. Make it with `Recorder.start`; every start is a new session folder.
 
-    `input` and `message` are for the main thread, `frame` for the capture thread. None of them waits for the disk,
-    unless wait_when_full. After the end they do nothing.
+    `input`, `message` and `adaptation` are for the main thread, `frame` for the capture thread. None of them waits for
+    the disk, unless wait_when_full. After the end they do nothing.
     """
 
     def __init__(
@@ -104,6 +109,9 @@ class Recorder:
         self._video_ended = False
         self._inputs = 0
         self._messages = 0
+        self._adaptations: list[Recorded | None] = []
+        self._copies: list[threading.Thread] = []
+        self._copying = threading.Lock()
         self._video: VideoTrack | None = None
         if info.video != "off":
             self._video = VideoTrack(
@@ -131,8 +139,9 @@ class Recorder:
     ) -> Recorder:
         """Make a session folder and begin to record into it.
 
-        notify is given `recording.started` now, `recording.stopped` exactly once later and `recording.video` when
-        video frames begin to be lost, the latter two from other threads; it must not wait.
+        notify is given `recording.started` now, `recording.stopped` exactly once later, `recording.video` when video
+        frames begin to be lost, and `recording.incomplete` when an adaptation or a model's weights cannot be kept, the
+        latter three from other threads; it must not wait.
         wait_when_full: `input`, `message` and `frame` wait for room instead of ending the recording (files at the
         fast pace).
 
@@ -178,6 +187,7 @@ class Recorder:
             is_live=opening.is_live,
         )
         recorder._put(Start(opening.encoder.model_id, opening.model_epoch), now.monotonic)
+        recorder._keep_weights(opening.encoder)
         if opening.waiting is not None:
             recorder.input(opening.waiting)
         notify(Notice("recording.started", now.monotonic, {"folder": str(folder), "name": opening.name}))
@@ -205,6 +215,30 @@ class Recorder:
         """Record a captured picture, if video is on."""
         if self._video is not None and not self._reason:
             self._video.put(frame)
+
+    def adaptation(self, handover: Handover) -> Future[Path | None]:
+        """Keep an adaptation that has ended, with its model, in a thread of its own.
+
+        The future gives its folder when all is copied, or None: it cannot be, `recording.incomplete` says why, and the
+        log goes on.
+        """
+        done: Future[Path | None] = Future()
+        if self._reason:
+            done.set_result(None)
+            return done
+        place = len(self._adaptations)
+        self._adaptations.append(None)
+
+        def copy() -> None:
+            try:
+                self._check_room(adaptations.size_of(handover))
+                self._adaptations[place] = adaptations.keep(handover, self.folder, f"{place + 1:03d}")
+            finally:
+                kept = self._adaptations[place]
+                done.set_result(None if kept is None else kept.folder)
+
+        self._copy_aside(copy, f"adaptation {place + 1:03d}")
+        return done
 
     def stop(self, reason: str = "asked to stop") -> None:
         """Ask for the end; what was handed over is still written. Returns at once, `recording.stopped` follows."""
@@ -249,7 +283,12 @@ class Recorder:
             self._write_until_end(log)
             log.finish()
             self._outside.sync_file(self._file)
-            self._finish_info()
+            finish = self._finish()
+            is_copying = any(thread.is_alive() for thread in self._copies)
+            self._write_finished(finish)
+            if is_copying:  # only now, so that a copy that hangs leaves a finished session, too
+                self._await_copies()
+                self._write_finished(finish)
         except OSError as error:
             self._fail(f"cannot write to {self.folder}: {session.in_words(error)}")
         finally:
@@ -302,6 +341,49 @@ class Recorder:
         if encoder.model_id not in self._info.models:
             self._info = self._info.model_copy(update={"models": (*self._info.models, encoder.model_id)})
             session.write_info(self.folder, self._info)
+        self._keep_weights(encoder)
+
+    def _keep_weights(self, encoder: Encoder) -> None:
+        """Copy the checkpoint that a model may have, so that a training that started from it can be repeated."""
+
+        def copy() -> None:
+            checkpoint = adaptations.checkpoint_of(encoder.bundle.folder)
+            if checkpoint is not None:
+                adaptations.keep_checkpoint(checkpoint, self.folder, encoder.model_id)
+
+        self._copy_aside(copy, f"the weights of {encoder.model_id}")
+
+    def _copy_aside(self, copy: Callable[[], object], what: str) -> None:
+        """Run a copy in a thread, one after another; what goes wrong is told, and the log goes on."""
+
+        def work() -> None:
+            try:
+                with self._copying:
+                    copy()
+            except OSError as error:
+                self._tell_incomplete(what, session.in_words(error))
+            except PsmError as error:
+                self._tell_incomplete(what, str(error))
+            except Exception as error:  # a defect, too, must reach the people and not die with this thread
+                self._tell_incomplete(what, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+        thread = threading.Thread(target=work, name="keep", daemon=True)
+        self._copies.append(thread)
+        thread.start()
+
+    def _tell_incomplete(self, what: str, why: str) -> None:
+        about = {"folder": str(self.folder), "reason": f"{what} cannot be kept: {why}"}
+        self._notify(Notice("recording.incomplete", self._outside.clock(), about))
+
+    def _await_copies(self) -> None:
+        end = time.monotonic() + _COPIES_END_S
+        for thread in self._copies:
+            thread.join(max(end - time.monotonic(), 0.0))
+
+    def _check_room(self, size_bytes: int) -> None:
+        free = self._outside.free_bytes(self.folder) - size_bytes
+        if free < self._min_free_bytes:
+            raise SessionError(f"the disk is nearly full: {self._min_free_bytes / 1e9:g} GB are kept free")
 
     def _watch_disk(self) -> None:
         if self._reason:
@@ -310,11 +392,11 @@ class Recorder:
         if free < self._min_free_bytes:
             self._fail(f"the disk is nearly full: {free / 1e9:.2f} GB free, {self._min_free_bytes / 1e9:g} GB are kept")
 
-    def _finish_info(self) -> None:
+    def _finish(self) -> session.Finish:
         video = self._video
         if video is not None and not video.join(_VIDEO_END_S):
             raise OSError(f"the video does not end within {_VIDEO_END_S:g} s")
-        finish = session.Finish(
+        return session.Finish(
             at=session.ClockPair(monotonic=self._outside.clock(), unix=self._outside.unix_clock()),
             reason=self._reason,
             failed=self._has_failed,
@@ -323,7 +405,10 @@ class Recorder:
             video_frames=video.frames if video else 0,
             video_dropped=video.dropped() if video else {},
         )
-        session.write_info(self.folder, self._info.model_copy(update={"finished": finish}))
+
+    def _write_finished(self, finish: session.Finish) -> None:
+        kept = tuple(recorded.entry for recorded in self._adaptations if recorded is not None)
+        session.write_info(self.folder, self._info.model_copy(update={"adaptations": kept, "finished": finish}))
 
     def _fail(self, reason: str) -> None:
         """End the recording for a reason that people must hear now."""
