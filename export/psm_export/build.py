@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from psm_export import facecycle, quantise, reference
 from psm_export.crops import Crops
@@ -20,6 +21,7 @@ Precision = Literal["int8", "fp32"]
 _SHARES = (1.0, 0.9, 0.8, 0.7, 0.6)
 _AT_ONCE = 12
 """Crops in memory at a time: a trace takes 25 MB for each."""
+_ENDS = ("ReduceMin", "ReduceMax")
 
 
 def build(weights: Weights, precision: Precision, calibration: Crops, kept: float | None = None) -> onnx.ModelProto:
@@ -49,11 +51,39 @@ def measure(model: onnx.ModelProto, weights: Weights, crops: Crops, against: str
 
 
 def run(model: onnx.ModelProto, crops: Crops) -> NDArray[np.float32]:
-    """Run a model on the CPU. crops: [N, 64, 64, 3]. Returns [N, 256]."""
+    """Run a model on one thread of the CPU. crops: [N, 64, 64, 3]. Returns [N, 256]."""
+    session = _session(model)
+    chunks = [crops[start : start + _AT_ONCE] for start in range(0, len(crops), _AT_ONCE)]
+    return np.concatenate([session.run(None, {"crops": chunk})[0] for chunk in chunks])
+
+
+def observed_ranges(model: onnx.ModelProto, crops: Crops) -> quantise.Ranges:
+    """Return the ranges that `quantise.quantise` needs, over crops [N, 64, 64, 3], by ONNX Runtime in float32.
+
+    For a model made where it runs: ten times as fast as the float64 network that `build` takes ranges from, but the
+    last bits depend on the processor. The last layer's range is left out, so that it gives float32: the embedding is
+    rounded once less, and a face that is more expressive than any of the crops is not clipped.
+    """
+    names = quantise.quantised_tensors(model)[:-1]
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    for name in names:
+        for end in _ENDS:
+            watched.graph.node.append(helper.make_node(end, [name], [f"{name}/{end}"], keepdims=0))
+            watched.graph.output.append(helper.make_tensor_value_info(f"{name}/{end}", TensorProto.FLOAT, []))
+    session = _session(watched)
+    chunks = [crops[start : start + _AT_ONCE] for start in range(0, len(crops), _AT_ONCE)]
+    seen = np.array([session.run(None, {"crops": chunk})[1:] for chunk in chunks])
+    low, high = seen[:, ::2].min(axis=0), seen[:, 1::2].max(axis=0)
+    ranges = {name: (float(low[place]), float(high[place])) for place, name in enumerate(names)}
+    return {**ranges, "pixels": facecycle.pixel_range()}
+
+
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
     content = model.SerializeToString(deterministic=True)
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    embeddings: NDArray[np.float32] = session.run(None, {"crops": crops})[0]
-    return embeddings
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _calibrate(weights: Weights, names: list[str], crops: Crops) -> tuple[quantise.Ranges, reference.Array]:

@@ -12,8 +12,6 @@ from psm_stream.errors import ConfigError
 
 if TYPE_CHECKING:
     from psm_export.build import Precision
-    from psm_export.checkpoint import EncoderCheckpoint
-    from psm_export.write import Description
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -71,37 +69,16 @@ def _export(options: Namespace, out: Path, precision: Precision) -> int:
     from psm_export.build import build, measure  # onnx and the rest, once the arguments are known to be good
     from psm_export.checkpoint import read_checkpoint
     from psm_export.crops import sample
-    from psm_export.write import write_bundle
+    from psm_export.write import describe, write_bundle
 
     checkpoint = read_checkpoint(Path(options.model))
     crops = sample(None if options.crops is None else Path(options.crops))
     model = build(checkpoint.weights, precision, crops.calibration)
     parity = measure(model, checkpoint.weights, crops.measured, f"the same weights in float64, over {crops.described}")
     name = options.name or checkpoint.folder.resolve().name
-    manifest = write_bundle(out, model, _description(checkpoint, name, precision), parity)
+    manifest = write_bundle(out, model, describe(checkpoint, name, precision), parity)
     put(
         f"{out}: model {manifest.model_id}, {manifest.precision}, licence {manifest.licence}; off by at most "
         f"{parity.max_abs:g} over {parity.crops} crops, smallest cosine {parity.cosine:g}"
     )
     return 0
-
-
-def _description(checkpoint: EncoderCheckpoint, name: str, precision: Precision) -> Description:
-    from psm_export import facecycle
-    from psm_export.write import Description
-
-    about = checkpoint.about
-    untrained = "" if about.is_trained else "UNTRAINED: its weights are as they were drawn"
-    return Description(
-        name=name,
-        note="; ".join(filter(None, (untrained, about.note))),
-        architecture=facecycle.ARCHITECTURE,
-        normalisation="inside the graph: ImageNet mean and deviation",
-        precision=precision,
-        trained=about.is_trained,
-        licence=about.licence,
-        created_by="psm-export",
-        training={**about.training, "epoch": about.epoch, "step": about.step, "checkpoint": about.model_id},
-        parent=about.parent,
-        person=about.person,
-    )

@@ -32,7 +32,7 @@ _ACTIVATION_MAX = 255
 
 
 def quantised_tensors(model: onnx.ModelProto) -> list[str]:
-    """Names of the tensors whose range `quantise` needs: inputs and outputs of the layers, in order."""
+    """Names of the tensors whose range `quantise` takes: inputs and outputs of the layers, in order."""
     layers = [node for node in model.graph.node if node.op_type in _LAYERS]
     return list(dict.fromkeys(name for node in layers for name in (node.input[0], node.output[0])))
 
@@ -40,8 +40,8 @@ def quantised_tensors(model: onnx.ModelProto) -> list[str]:
 def quantise(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     """Write a float32 model again with integer layers. model: Conv and Gemm (transB) with weights as initialisers.
 
-    ranges: of each of `quantised_tensors(model)`, over inputs like those to come; what lies outside is clipped.
-    Raises KeyError: a range is missing.
+    ranges: of each of `quantised_tensors(model)`, over inputs like those to come; what lies outside is clipped. An
+    output that no layer reads may have none: it then stays float32. Raises KeyError: the range of an input is missing.
     """
     writer = _Writer(model, ranges)
     writer.quantise([end.name for end in model.graph.input])
@@ -60,9 +60,11 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: list[onnx.TensorProto] = []
         self._weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        self._scales = {name: _affine(*ranges[name]) for name in quantised_tensors(model)}
         layers = [node for node in model.graph.node if node.op_type in _LAYERS]
-        self._outputs = {node.output[0] for node in layers}
+        read = {node.input[0] for node in layers}
+        names = [name for name in quantised_tensors(model) if name in read or name in ranges]
+        self._scales = {name: _affine(*ranges[name]) for name in names}
+        self._outputs = {node.output[0] for node in layers} & self._scales.keys()
 
     def write(self, node: onnx.NodeProto) -> None:
         copy = onnx.NodeProto()

@@ -15,6 +15,8 @@ from onnx import numpy_helper
 from pydantic import JsonValue
 
 import psm_stream
+from psm_export import facecycle
+from psm_export.checkpoint import EncoderCheckpoint
 from psm_stream.align import template
 from psm_stream.bundle import ENCODER, MANIFEST, Alignment, InputSpec, Manifest, OutputSpec, Parity
 from psm_stream.errors import BundleError
@@ -38,6 +40,27 @@ class Description:
     training: Mapping[str, JsonValue]
     parent: str | None = None
     person: str | None = None
+
+
+def describe(
+    checkpoint: EncoderCheckpoint, name: str, precision: Literal["fp32", "int8"], created_by: str = "psm-export"
+) -> Description:
+    """Take what a checkpoint says of itself into the manifest of its encoder's bundle. name: of the bundle."""
+    about = checkpoint.about
+    untrained = "" if about.is_trained else "UNTRAINED: its weights are as they were drawn"
+    return Description(
+        name=name,
+        note="; ".join(filter(None, (untrained, about.note))),
+        architecture=facecycle.ARCHITECTURE,
+        normalisation="inside the graph: ImageNet mean and deviation",
+        precision=precision,
+        trained=about.is_trained,
+        licence=about.licence,
+        created_by=created_by,
+        training={**about.training, "epoch": about.epoch, "step": about.step, "checkpoint": about.model_id},
+        parent=about.parent,
+        person=about.person,
+    )
 
 
 def model_id(model: onnx.ModelProto) -> str:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from psm_export.build import build, measure, run
+from psm_export import facecycle, quantise, reference
+from psm_export.build import build, measure, observed_ranges, run
 from psm_export.crops import photograph
 from psm_export.write import model_id
 
@@ -38,3 +39,15 @@ def test_many_crops_are_taken_in_turns(weights: dict, monkeypatch: pytest.Monkey
     together = model_id(build(weights, "int8", calibration, kept=0.8))
     monkeypatch.setattr("psm_export.build._AT_ONCE", 2)
     assert model_id(build(weights, "int8", calibration, kept=0.8)) == together
+
+
+def test_observed_ranges_are_those_of_the_float64_network(weights: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, crops = facecycle.build_model(weights), photograph()[:3]
+    monkeypatch.setattr("psm_export.build._AT_ONCE", 2)
+    ranges = observed_ranges(model, crops)
+    assert set(ranges) == set(quantise.quantised_tensors(model)) - {"expresscode.2"}
+    assert ranges["pixels"] == facecycle.pixel_range()
+    trace: reference.Trace = {}
+    reference.encode(weights, crops, trace)
+    for name in ranges.keys() - {"pixels"}:
+        assert ranges[name] == pytest.approx((trace[name].min(), trace[name].max()), rel=1e-4, abs=1e-5)

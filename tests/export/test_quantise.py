@@ -33,7 +33,7 @@ def test_the_ends_of_each_layer_are_quantised(rng: np.random.Generator) -> None:
     model = linear_model(rng.standard_normal((4, 8), np.float32), np.zeros(4, np.float32))
     assert quantised_tensors(model) == ["x", "y"]
     with pytest.raises(KeyError):
-        quantise(model, {"x": (-1, 1)})
+        quantise(model, {"y": (-1, 1)})
 
 
 def test_integers_stay_within_their_steps(rng: np.random.Generator) -> None:
@@ -73,3 +73,12 @@ def test_weights_use_seven_bits_and_a_dead_channel_is_no_trouble(rng: np.random.
     assert stored["w/quantised"].dtype == np.int8
     assert np.abs(stored["w/quantised"]).max(axis=1).tolist() == [63, 63, 0, 63]
     assert "w" not in stored
+
+
+def test_an_output_without_a_range_stays_float(rng: np.random.Generator) -> None:
+    """Its numbers are those of the same integers, neither rounded nor clipped once more."""
+    weight, bias = np.array([[63, -21, 0], [1, 2, -63]], np.float32), np.array([4, -8], np.float32)
+    x = rng.integers(0, 255, (20, 3)).astype(np.float32)
+    y = x @ weight.T + bias
+    model = linear_model(weight, bias)
+    np.testing.assert_allclose(run(quantise(model, {"x": (-1, 254)}), x), np.where(y > 0, y, 0.1 * y), rtol=1e-5)
