@@ -37,6 +37,8 @@ class TuneSettings(Section):
     """CPU threads; each computes a share of every step. Another number gives slightly other weights."""
     budget_s: float = Field(default=600.0, gt=0)
     """Training ends after so long; the best epoch so far is kept."""
+    stop_after: int | None = Field(default=None, ge=0)
+    """Training ends after so many epochs as if time were up then; rates still go by `epochs`. For reruns."""
     encoder_lr: float = Field(default=1.0, ge=0)
     """Factor on the encoder's learning rate."""
 

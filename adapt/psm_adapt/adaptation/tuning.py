@@ -111,6 +111,9 @@ class _Tuning:
         best, weights = 0, self._weights()
         why = "all epochs done"
         for epoch in range(1, self.recipe.run.epochs + 1):
+            if len(losses) == self.recipe.run.stop_after:
+                why = f"stopped after {len(losses)} epochs"
+                break
             loss = self._epoch(epoch)
             if loss is None:
                 why = f"the time of {self.recipe.run.budget_s:g} s is up"
