@@ -1,0 +1,48 @@
+"""What an adaptation worker leaves behind, made up: the general encoder under other names, and small weights."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from psm_stream.bundle import ENCODER, MANIFEST, general_bundle, open_bundle
+
+GENERAL_ID = open_bundle(general_bundle()).manifest.model_id
+
+
+def worker_out(out: Path, model_id: str, parent: str = GENERAL_ID, weights: Path | None = None, /, **said: Any) -> Path:
+    """Write bundle/, checkpoint/ and adaptation.json. weights: a checkpoint folder to take; said: of the adaptation."""
+    (out / "bundle").mkdir(parents=True)
+    shutil.copyfile(general_bundle() / ENCODER, out / "bundle" / ENCODER)
+    if weights is None:
+        checkpoint_id = model_id[::-1]
+        (out / "checkpoint").mkdir()
+        content = f"weights of {model_id}".encode()
+        (out / "checkpoint" / "encoder.safetensors").write_bytes(content)
+        files = {"encoder.safetensors": hashlib.sha256(content).hexdigest()}
+        about = {"schema": 1, "model_id": checkpoint_id, "files": files, "licence": "MIT"}
+        (out / "checkpoint" / "checkpoint.json").write_text(json.dumps(about))
+    else:
+        shutil.copytree(weights, out / "checkpoint")
+        checkpoint_id = json.loads((weights / "checkpoint.json").read_text())["model_id"]
+    manifest = json.loads((general_bundle() / MANIFEST).read_text())
+    manifest |= {"model_id": model_id, "parent": parent, "person": "ada", "training": {"checkpoint": checkpoint_id}}
+    (out / "bundle" / MANIFEST).write_text(json.dumps(manifest))
+    adaptation = {
+        "schema": 1,
+        "accepted": True,
+        "reason": "better",
+        "model_id": model_id,
+        "checkpoint_id": checkpoint_id,
+        "parent": parent,
+        "recipe_name": "fast",
+        "frames": 486,
+        "epochs": 3,
+        "seconds": 61.5,
+        "loss_before": 0.5,
+        "loss_after": 0.25,
+        "figures": {"rank": 12.5},
+    }
+    (out / "adaptation.json").write_text(json.dumps(adaptation | said))
+    return out
