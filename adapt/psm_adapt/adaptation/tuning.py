@@ -107,7 +107,8 @@ class _Tuning:
         self.started = clock()
 
     def run(self) -> Tuned:
-        validation, losses = [self.validate()], []
+        validation = [self.validate()]
+        losses: list[float] = []
         best, weights = 0, self._weights()
         why = "all epochs done"
         for epoch in range(1, self.recipe.run.epochs + 1):
