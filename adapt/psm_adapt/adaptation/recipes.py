@@ -109,5 +109,5 @@ def dotted_keys() -> list[str]:
 
 def folder() -> Path:
     """Where the recipes are: in the installed package, or in the clone that it is installed from in place."""
-    packaged = Path(__file__).with_name("recipes")
+    packaged = Path(__file__).with_name("recipe_files")
     return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "configs" / "adapt"
