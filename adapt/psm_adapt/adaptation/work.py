@@ -247,8 +247,8 @@ class _Work:
             child.cpu(),
             about,
             snapshot.crops,
-            self.recipe.export.precision,
-            name,
+            precision=self.recipe.export.precision,
+            name=name,
             parent=base.model_id,
             tell=lambda step, steps: self._tell(
                 self._event("progress", phase="exporting") | {"step": step, "steps": steps}
