@@ -1,4 +1,4 @@
-"""psm-replay: run a recorded session again: publish it, verify it, or export it as tables."""
+"""psm-replay: run a recorded session again: publish it, verify it, export it as tables, or repeat its trainings."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from psm_stream.errors import ConfigError
 if TYPE_CHECKING:
     from psm_stream.encoder import Encoder
     from psm_stream.record.reader import Session
+    from psm_stream.rerun import Rerun
     from psm_stream.verify import Verdict
 
 _CHOICES = {
     "export": ("parquet", "csv"),
+    "adapt": ("rerun",),
     "pace": ("live", "fast"),
     "device": ("cpu", "cuda", "tensorrt", "auto"),
     "header": ("msgpack", "json"),
@@ -34,11 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("psm-replay", "Run a recorded session again. Without --verify or --export it is published.")
+    parser = Parser(
+        "psm-replay", "Run a recorded session again. Without --verify, --export or --adapt it is published."
+    )
     parser.add_argument("session", metavar="SESSION", help="session folder, <root>/<date>/<number>")
     parser.add_argument("--verify", action="store_true", help="recompute everything and compare with what was recorded")
     parser.add_argument("--export", metavar="FORMAT", help="write tables: parquet or csv")
     parser.add_argument("--out", metavar="DIR", help="where the tables go; default: the session's exports/NNN")
+    parser.add_argument(
+        "--adapt", metavar="rerun", help="repeat every recorded training and say how far its model is from the recorded"
+    )
     parser.add_argument("--pace", default="live", help="live (as recorded, the default) or fast")
     parser.add_argument("--device", help="cpu, cuda, tensorrt or auto; default: as recorded, if it is there")
     parser.add_argument("--bind", default="127.0.0.1", help="address to publish on; default: this machine only")
@@ -57,12 +64,12 @@ def _replay(argv: Sequence[str]) -> int:
     session = Session(Path(arguments.session))
     tell = _teller(arguments.quiet)
     tell(_introduction(session))
-    if not (arguments.verify or arguments.export):
+    if not (arguments.verify or arguments.export or arguments.adapt):
         return _publish(session, arguments, tell)
     code = _verify(session, arguments, tell) if arguments.verify else 0
     if arguments.export:
         _export(session, arguments, tell)
-    return code
+    return max(code, _rerun(session, arguments)) if arguments.adapt else code
 
 
 def _check(arguments: Namespace) -> None:
@@ -72,6 +79,8 @@ def _check(arguments: Namespace) -> None:
             raise ConfigError(f"--{name} {value!r}: expected {' or '.join(choices)}")
     if arguments.out is not None and arguments.export is None:
         raise ConfigError("--out says where --export writes; add --export parquet or --export csv")
+    if arguments.adapt is not None and arguments.device == "tensorrt":
+        raise ConfigError("--device tensorrt: training runs on cpu or cuda; give one of them with --adapt")
 
 
 def _verify(session: Session, arguments: Namespace, tell: Callable[[str], object]) -> int:
@@ -104,6 +113,37 @@ def _export(session: Session, arguments: Namespace, tell: Callable[[str], object
     else:
         put(f"{exported.rows} rows and {exported.markers} markers in {exported.folder}")
     return 0
+
+
+def _rerun(session: Session, arguments: Namespace) -> int:
+    from psm_stream.record.adaptations import adaptations
+    from psm_stream.rerun import check_can_train, rerun
+
+    check_can_train()
+    repeated = []
+    for recorded in adaptations(session.folder):
+        with _progress(f"adaptation {recorded.number}", arguments.quiet) as progress:
+            repeated.append(rerun(session, recorded, progress, device=arguments.device))
+        if not arguments.json:
+            put(f"adaptation {recorded.number}: {_repeated(repeated[-1])}")
+    is_repeated = all(one.is_repeated for one in repeated)
+    if arguments.json:
+        about = {"session": str(session.folder), "repeated": is_repeated}
+        put(json.dumps({**about, "adaptations": [asdict(one) for one in repeated]}))
+    elif not repeated:
+        put("no adaptations are recorded")
+    return 0 if is_repeated else 1
+
+
+def _repeated(one: Rerun) -> str:
+    took = f" ({one.seconds:.1f} s)" if one.seconds else ""
+    if one.verdict == "left out":
+        return f"not repeated, {one.reason}"
+    if one.verdict == "failed":
+        return f"FAILED to be repeated: {one.reason}{took}"
+    models = f"{one.repeated} again" if one.repeated == one.recorded else f"{one.repeated} instead of {one.recorded}"
+    loud = "DIFFERENT, " if one.verdict == "far" else ""
+    return f"{loud}{models}, {one.reason}{took}"
 
 
 def _publish(session: Session, arguments: Namespace, tell: Callable[[str], object]) -> int:
@@ -174,14 +214,17 @@ def _teller(quiet: bool) -> Callable[[str], object]:
 
 
 @contextmanager
-def _progress(task: str, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar on stderr, where that is a terminal. Yields what takes the part that is done, 0..1."""
+def _progress(task: str, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr, where that is a terminal.
+
+    Yields what takes the part that is done, 0..1, and the phase, if there are phases.
+    """
     if quiet or not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda *_: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         number = bar.add_task(task, total=1.0)
-        yield lambda done: bar.update(number, completed=done)
+        yield lambda done, phase="": bar.update(number, completed=done, description=f"{task} {phase}".rstrip())

@@ -30,7 +30,7 @@ SNAPSHOT = "snapshot.npz"
 JOB = "job.json"
 OUTCOME = "adaptation.json"
 OUT = "out"
-"""Where the live path has the worker write, beside the snapshot."""
+"""Folder beside the snapshot in which the live path has the worker write."""
 BUNDLE = "bundle"
 CHECKPOINT = "checkpoint"
 CHECKPOINT_ABOUT = "checkpoint.json"
@@ -102,8 +102,8 @@ class Recorded:
 
 def size_of(handover: Handover) -> int:
     """Return how many bytes `keep` would write. Raises OSError."""
-    files = [handover.snapshot, *(path for path in handover.out.rglob("*") if path.is_file())]
-    return sum(path.stat().st_size for path in files)
+    written = () if handover.failure else (path for path in handover.out.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in (handover.snapshot, *written))
 
 
 def keep(handover: Handover, folder: Path, number: str) -> Recorded:

@@ -14,8 +14,9 @@ import pytest
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.cli.replay import main
 from psm_stream.encoder import open_encoder
+from psm_stream.record.adaptations import Handover, keep
 from psm_stream.record.reader import Session
-from psm_stream.record.testing import record_run, rewrite, some_faces
+from psm_stream.record.testing import a_training, record_run, rewrite, some_faces
 from psm_stream.values import Marker, NoFace
 
 FRAMES = 5
@@ -145,6 +146,8 @@ def test_publish_at_the_fast_pace(folder, capsys):
         (["--export", "xls"], "expected parquet or csv"),
         (["--pace", "quick"], "expected live or fast"),
         (["--device", "gpu"], "expected cpu or cuda"),
+        (["--adapt", "again"], "expected rerun"),
+        (["--adapt", "rerun", "--device", "tensorrt"], "training runs on cpu or cuda"),
         (["--header", "xml"], "expected msgpack or json"),
         (["--out", "there"], "add --export"),
         (["--control-port", "none"], "control_port"),
@@ -235,3 +238,50 @@ def test_values_in_the_table_are_those_that_the_encoder_gave(folder, encoder, tm
     row = dict(zip(header.split(","), first.split(","), strict=True))
     vector = np.array([row[f"emb_{number}"] for number in range(encoder.dimension)], np.float32)
     assert np.array_equal(vector, encoder.encode(some_faces(0, size_px=128).faces[0].crop))
+
+
+@pytest.fixture
+def adapted(tmp_path, encoder):
+    """A session with a rejected and a failed adaptation, which need no model."""
+    folder = record_run(tmp_path, encoder, [some_faces(0, size_px=128)])
+    for number, failure in (("001", ""), ("002", "killed by signal 9")):
+        training = a_training(tmp_path / number, None, crops_px=128, parent=encoder.model_id)
+        keep(Handover(training / "snapshot.npz", training / "out", {"base": "general"}, failure), folder, number)
+    return folder
+
+
+def answers_with(monkeypatch, root, **changes):
+    """Put a worker in place of the real one: it rejects with the figures of the first adaptation, but for changes."""
+    about = json.loads((root / "001" / "out" / "adaptation.json").read_text()) | changes
+    script = root / "worker.py"
+    script.write_text(f"import json\nprint(json.dumps({{'event': 'rejected', **{about!r}}}), flush=True)\n")
+    monkeypatch.setattr("psm_stream.rerun.WORKER", (sys.executable, "-I", str(script)))
+
+
+def test_repeated_trainings_are_one_line_each(adapted, tmp_path, capsys, monkeypatch):
+    answers_with(monkeypatch, tmp_path)
+    assert main([str(adapted), "--adapt", "rerun", "--quiet"]) == 0
+    one, two = capsys.readouterr().out.splitlines()
+    assert one.startswith("adaptation 001: rejected again, the same figures: no better than its parent (")
+    assert two == "adaptation 002: not repeated, it failed then: killed by signal 9"
+
+
+def test_a_training_that_ends_otherwise_exits_1(adapted, tmp_path, capsys, monkeypatch):
+    answers_with(monkeypatch, tmp_path, parent_checkpoint="1" * 12)
+    assert main([str(adapted), "--verify", "--adapt", "rerun", "--json", "--quiet"]) == 1
+    verified, repeated = map(json.loads, capsys.readouterr().out.splitlines())
+    assert verified["equal"]
+    assert (repeated["session"], repeated["repeated"]) == (str(adapted), False)
+    assert [one["verdict"] for one in repeated["adaptations"]] == ["failed", "left out"]
+    assert "weights 000000000000, which have changed" in repeated["adaptations"][0]["reason"]
+
+
+def test_no_adaptations_are_said(folder, capsys):
+    assert main([str(folder), "--adapt", "rerun"]) == 0
+    assert capsys.readouterr().out == "no adaptations are recorded\n"
+
+
+def test_rerun_without_torch_is_one_line(adapted, capsys, monkeypatch):
+    monkeypatch.setattr("psm_stream.rerun.importlib.util.find_spec", lambda _: None)
+    assert main([str(adapted), "--adapt", "rerun"]) == 1
+    assert "needs torch: pip install 'psm-stream[adapt]'" in one_error(capsys)
