@@ -1,5 +1,6 @@
 """Verification passes what is equal, and names the first difference of whatever is not."""
 
+import random
 from dataclasses import replace
 
 import msgpack
@@ -13,7 +14,7 @@ from psm_stream.replay import Replay
 from psm_stream.values import NAN, Faces, Marker, NoFace, SwapEncoder
 from psm_stream.verify import verify
 
-ONE, TWO = "111111111111", "222222222222"
+ONE, TWO, THREE = "111111111111", "222222222222", "333333333333"
 FRAMES = 6
 
 
@@ -50,6 +51,59 @@ def test_it_passes_through_a_swap(tmp_path, one):
     two = fake_encoder(tmp_path / "bundles", TWO)
     verdict = verdict_of(record_run(tmp_path, one, inputs(two)))
     assert (verdict.difference, verdict.embeddings) == ("", 2 * FRAMES)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_passes_through_many_swaps_in_a_recording_that_begins_after_some(tmp_path, seed):
+    """Adaptations, reverts to the general encoder, several orders between two frames, frames without a face."""
+    draw = random.Random(seed)
+    names = {ONE: "revert", TWO: "adapt", THREE: "adapt"}
+    encoders = {model_id: fake_encoder(tmp_path / "bundles", model_id) for model_id in names}
+
+    def some_swap():
+        model_id = draw.choice(list(names))
+        return SwapEncoder(encoders[model_id], names[model_id])
+
+    items: list = []
+    for index in range(20):
+        items += [some_swap() for _ in range(draw.choice([0, 0, 1, 2, 3]))]
+        items += [Marker("m", 100.0, "control")] * draw.choice([0, 1])
+        items.append(NoFace(some_faces(index).frame, "none") if draw.random() < 0.2 else some_faces(index, (0, 1)))
+    opening = {"model_epoch": draw.randrange(1, 9), "waiting": draw.choice([None, some_swap()])}
+    folder = record_run(tmp_path, encoders[TWO], items, **opening)
+
+    opened = []
+
+    def open_model(path):
+        opened.append(path.name)
+        return open_fake(path)
+
+    verdict = verdict_of(folder, open_model)
+    assert (verdict.difference, verdict.tolerance, verdict.unfinished) == ("", 0.0, 0)
+    assert verdict.embeddings == 2 * sum(isinstance(item, Faces) for item in items)
+    headers = [msgpack.unpackb(message.header) for message in Session(folder).messages() if message.kind == "embedding"]
+    epochs = [header["model_epoch"] for header in headers]
+    assert epochs == sorted(epochs)
+    assert epochs[0] >= opening["model_epoch"]
+    assert len({header["model_id"] for header in headers}) > 1
+    assert sorted(opened) == sorted(Session(folder).info.models)  # each model once, its own copy
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_a_swap_one_frame_off_is_named(tmp_path, one, later):
+    folder = record_run(tmp_path, one, inputs(fake_encoder(tmp_path / "bundles", TWO)))
+
+    def moved(entries):
+        swap = entries.pop(places(entries, "input.swap")[0])
+        frames = [place for place, entry in enumerate(entries) if entry.channel == "input.faces"]
+        entries.insert(frames[2] + 1 if later else frames[1], swap)
+        return entries
+
+    rewrite(folder, moved)
+    frame, was, now = (2, TWO, ONE) if later else (1, ONE, TWO)
+    assert verdict_of(folder).difference == (
+        f"frame {frame}, embedding.00: header key model_id is {now!r}, {was!r} was recorded"
+    )
 
 
 def test_a_face_without_confidence_is_equal_to_itself(tmp_path, one):
