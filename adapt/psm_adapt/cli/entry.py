@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train a model from a config",
     "general": "make the general model: synthetic people, a teacher, two stages of training",
     "evaluate": "probe an embedding, by the published protocols and the honest ones",
+    "people": "list, show, export, import, delete and verify people's own models",
     "import": "read a published FaceCycle or PSM checkpoint",
     "export-authors": "write a checkpoint in the authors' format",
 }
