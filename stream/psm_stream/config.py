@@ -102,6 +102,33 @@ class RecordSettings(Section):
     min_free_gb: float = Field(default=1.0, ge=0)
 
 
+class AdaptationSettings(Section):
+    """When a model of the person is made beside the stream, and how."""
+
+    recipe: str = Field(default="auto", min_length=1)
+    """auto (by device), the name of a recipe in configs/adapt/, or a YAML file."""
+    every_s: float = Field(default=600.0, gt=0)
+    """Adapt again so long after the last start."""
+    drift: float = Field(default=1.0, gt=0)
+    """Adapt again when the mean embedding has moved by so many times its spread."""
+    min_new_faces: int = Field(default=250, ge=1)
+    """Faces that must have come since the last start, whatever the reason for another."""
+    silence_s: float = Field(default=60.0, gt=0)
+    """A worker that says nothing for so long is killed."""
+    budget_s: float = Field(default=600.0, gt=0)
+    """Training ends after so long, and the best epoch so far is taken."""
+    backoff_s: float = Field(default=60.0, gt=0)
+    """First wait after a failure or rejection; doubles up to backoff_max_s."""
+    backoff_max_s: float = Field(default=1800.0, gt=0)
+    """Longest wait between two tries."""
+    memory_mb: int | None = Field(default=None, gt=0)
+    """The worker may take so much memory; None leaves the choice to it."""
+    seed: int = Field(default=0, ge=0)
+    """Of everything random in the training."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where it trains."""
+
+
 class Settings(Section):
     """Everything that shapes a run."""
 
@@ -112,7 +139,9 @@ class Settings(Section):
     wire: WireSettings = WireSettings()
     record: RecordSettings = RecordSettings()
     person: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$|^$")
-    adapt: Literal["auto", "manual", "off"] = "off"
+    adapt: Literal["auto", "manual", "off"] | None = None
+    """None: auto where training can run and the source keeps its own time, else off; the start says which and why."""
+    adaptation: AdaptationSettings = AdaptationSettings()
     frames: int | None = Field(default=None, gt=0)
     """Stop after so many captured frames."""
     duration_s: float | None = Field(default=None, gt=0)

@@ -15,9 +15,10 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
+from psm_stream.adaptation import words
 from psm_stream.values import Notice
 
-QUIET_SUBJECTS = frozenset({"ready", "face.found", "face.lost"})
+QUIET_SUBJECTS = frozenset({"ready", "face.found", "face.lost", "adapt.progress"})
 """Told on the wire; in the terminal the introduction and the status show them."""
 
 WAITING = 64
@@ -60,11 +61,20 @@ class Console:
 
     def tell(self, notice: Notice) -> None:
         """Print a notice, unless the status shows it anyway."""
-        if notice.fields.get("failed"):
+        if notice.subject.startswith("adapt."):
+            self._tell_adaptation(notice.subject, notice.fields)
+        elif notice.fields.get("failed"):
             self.warn(f"{notice.subject}: {notice.fields.get('reason', '')}")
         elif notice.subject not in QUIET_SUBJECTS:
             facts = ", ".join(f"{key} {_short(value)}" for key, value in notice.fields.items() if value != "")
             self.say(f"{notice.subject}: {facts}", "yellow" if notice.subject.endswith(".lost") else "")
+
+    def _tell_adaptation(self, subject: str, fields: Mapping[str, Any]) -> None:
+        line = words.news(subject, fields)
+        if subject == "adapt.failed":
+            self.warn(line)
+        elif line:
+            self.say(line, {"adapt.done": "green", "adapt.rejected": "yellow"}.get(subject, ""))
 
     def show(self, stats: Mapping[str, Any]) -> None:
         """Refresh the status."""
@@ -105,6 +115,7 @@ def _status_table(stats: Mapping[str, Any]) -> Table:
         "capture to publish": f"p50 {recent['p50']:.1f}  p95 {recent['p95']:.1f}  max {recent['max']:.1f} ms",
         "stages, p50 ms": stages,
         "encoder": encoder,
+        "adaptation": words.standing(stats["adapting"], stats["recent_faces"], stats["recent_faces_capacity"]),
         "recording": stats["recording"] or "off",
         "memory": f"{stats['rss_mb']:.0f} MB",
     }

@@ -14,6 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 
+import psutil
+
 from psm_stream import people
 from psm_stream.config import AlignerSettings, SourceSettings, WireSettings
 from psm_stream.errors import PsmError
@@ -34,6 +36,8 @@ PACKAGES = (
 )
 OTHER_OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python-headless")
 CAMERAS_TRIED = 4
+TRAINING_GIB = 2.0
+"""What an adaptation on the CPU takes, imports included, with some room."""
 
 
 class Verdict(Enum):
@@ -62,6 +66,7 @@ def examine(wire: WireSettings) -> Iterator[Finding]:
     yield _guarded("ports", lambda: _ports(wire))
     yield _guarded("general encoder", _general_encoder)
     yield _guarded("onnxruntime", _providers, Verdict.NOTE)
+    yield _guarded("adaptation", _adaptation, Verdict.NOTE)
     yield _guarded("face alignment", _main_job)
     yield _guarded("face landmarker", _landmarker, Verdict.NOTE)
     yield _guarded("cameras", _cameras, Verdict.NOTE)
@@ -145,6 +150,21 @@ def _providers() -> Finding:
     available = onnxruntime.get_available_providers()
     text = f"built with {', '.join(name.removesuffix('ExecutionProvider') for name in available)}"
     return Finding("onnxruntime", Verdict.OK, text + " (what really runs stands with the encoder)")
+
+
+def _adaptation() -> Finding:
+    """Whether a model of the person can be trained here. torch is not imported: that takes seconds."""
+    from psm_stream.adaptation.plan import missing
+
+    lacking = missing()
+    if lacking:
+        text = f"{', '.join(lacking)} missing (optional: models of a person); pip install 'psm-stream[adapt]'"
+        return Finding("adaptation", Verdict.NOTE, text)
+    cores, memory = psutil.cpu_count(), psutil.virtual_memory().available / 2**30
+    text = f"can run: torch {_version('torch')}, {cores} CPU cores, {memory:.1f} GiB of memory free"
+    if memory < TRAINING_GIB:
+        return Finding("adaptation", Verdict.NOTE, f"{text}; {TRAINING_GIB:g} GiB are wanted")
+    return Finding("adaptation", Verdict.OK, text)
 
 
 def _main_job() -> Finding:

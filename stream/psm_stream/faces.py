@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ class RecentFaces:
         self._crops = np.zeros((slots, size_px, size_px, 3), dtype=np.uint8)
         self._columns = {name: np.zeros(slots, dtype=kind) for name, kind in _FIELDS.items()}
         self._landmarks = np.zeros((slots, 478, 2), dtype=np.float32)
+        self._to_crop = np.zeros((slots, 2, 3), dtype=np.float32)
         self._last_small: dict[int, NDArray[np.int16]] = {}  # by face id
         self.written = 0
         self.refused = {"confidence": 0, "repeat": 0}
@@ -61,6 +63,7 @@ class RecentFaces:
         slot = self.written % len(self._crops)
         self._crops[slot] = face.crop
         self._landmarks[slot] = face.landmarks
+        self._to_crop[slot] = face.to_crop
         row = (face.frame.index, face.face_id, face.frame.t_capture, face.frame.t_source, face.confidence)
         for name, value in zip(_FIELDS, row, strict=True):
             self._columns[name][slot] = value
@@ -68,7 +71,8 @@ class RecentFaces:
         return True
 
     def copy(self) -> dict[str, NDArray[Any]]:
-        """Return copies in order of age: crops [n, S, S, 3] uint8, landmarks [n, 478, 2] px, and one array per field.
+        """Return copies in order of age: crops [n, S, S, 3] uint8, landmarks [n, 478, 2] px, to_crop [n, 2, 3] (the map
+        from source to crop pixels), and one array per field.
 
         May run in another thread than `offer`: it copies again in the rare case that the ring passed the spare slots.
         """
@@ -78,6 +82,7 @@ class RecentFaces:
             copies: dict[str, NDArray[Any]] = {name: column[slots] for name, column in self._columns.items()}
             copies["crops"] = self._crops[slots]
             copies["landmarks"] = self._landmarks[slots]
+            copies["to_crop"] = self._to_crop[slots]
             if self.written - written < SPARE:
                 return copies
 
@@ -105,11 +110,14 @@ class RecentFaces:
 
 
 def read_snapshot(path: Path) -> dict[str, NDArray[Any]]:
-    """Read a snapshot. Raises SessionError: missing, truncated or not a snapshot. Never unpickles."""
+    """Read a snapshot; one of an older version lacks `to_crop`. Never unpickles.
+
+    Raises SessionError: missing, truncated or not a snapshot.
+    """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             snapshot = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise SessionError(f"{path} is not a readable snapshot: {error}") from None
     missing = {"crops", "landmarks", *_FIELDS} - snapshot.keys()
     if missing:

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from psm_stream.bundle import EncoderBundle
+from psm_stream.adaptation.adapter import Adapter, Said
+from psm_stream.adaptation.reencode import RecentCodes, reencode_aside
 from psm_stream.capture import Capture
 from psm_stream.console import Console
 from psm_stream.ending import Stop, verdict
 from psm_stream.faces import RecentFaces
 from psm_stream.inbox import Inbox
-from psm_stream.loader import SwapRefused, open_aside
 from psm_stream.orders import Orders
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Opened, Recording
@@ -32,7 +32,7 @@ from psm_stream.slot import END, slot_for
 from psm_stream.sources import Clock
 from psm_stream.startup import Parts
 from psm_stream.telemetry import Telemetry
-from psm_stream.values import Embedding, Faces, Frame, Input, Marker, NoFace, Notice, Result, Sighting, SwapEncoder
+from psm_stream.values import Embedding, Faces, Frame, Input, Marker, NoFace, Notice, Result, Sighting
 from psm_stream.wire.ingress import Ingress, Order
 from psm_stream.wire.messages import LogLine, Message, MessageBuilder
 from psm_stream.wire.publisher import Publisher
@@ -66,7 +66,7 @@ class SourceOpen(Enum):
 
 SOURCE_OPEN: Final = SourceOpen.SOURCE_OPEN
 
-Item: TypeAlias = SourceOpen | Seen | Marker | SwapEncoder | SwapRefused | Order | Opened | Notice | LogLine | Stop
+Item: TypeAlias = SourceOpen | Seen | Marker | Said | RecentCodes | Order | Opened | Notice | LogLine | Stop
 
 
 class Live:
@@ -84,11 +84,13 @@ class Live:
         self.final: dict[str, Any] = {}
         """The summary, once the run is over."""
         self.is_ready = False
+        self.recent_codes: RecentCodes | None = None
+        """The recent faces under the encoder that runs, some seconds after each swap; None before the first."""
         self._on_ready: Callable[[], None] = lambda: None
         self._interrupted_by: int | None = None
         self._clock = clock
         self._console = console
-        fast = settings.source.pace == "fast" and not parts.source.is_live
+        fast = not parts.keeps_pace
         self._inbox: Inbox[Item] = Inbox(room=4 if fast else 1)
         self._slot = slot_for(parts.source, settings.source.pace)
         self._capture = Capture(
@@ -112,12 +114,25 @@ class Live:
             on_error=self._fail,
         )
         self.recording = Recording(parts, self.pipeline, self._inbox.put, lossless=fast)
+        self.adapter = Adapter(
+            parts.plan,
+            settings,
+            parts.session,
+            pipeline=self.pipeline,
+            faces=self.faces,
+            recording=self.recording,
+            post=self._inbox.put,
+            announce=self._announce,
+            swap=self.feed,
+            clock=clock,
+        )
         self._orders = Orders(
             parts,
             pipeline=self.pipeline,
             recording=self.recording,
             faces=self.faces,
-            swap=self.swap,
+            adapter=self.adapter,
+            swap=self.feed,
             stop=self.stop,
         )
         self._next_stats = self._next_heartbeat = 0.0
@@ -159,11 +174,9 @@ class Live:
                 self.telemetry.published(result.face.frame.t_capture, self._clock())
             elif isinstance(result, Notice):
                 self._console.tell(result)
+                if result.subject == "model.swapped":
+                    self._swapped()
         return results
-
-    def swap(self, bundle: EncoderBundle, reason: str) -> None:
-        """Open another encoder beside the loop; the frame that follows takes it, or the refusal is published."""
-        open_aside(bundle, self.parts.settings.encoder, reason, self._inbox.put)
 
     def state(self) -> dict[str, Any]:
         """What STATUS answers: the newest statistics. Called from the ingress thread."""
@@ -195,6 +208,7 @@ class Live:
         while self.stopped is None and self._interrupted_by is None:
             now = self._clock()
             self._beat(now)
+            self.adapter.beat(now)
             item = self._inbox.get(min(self._next_stats - now, PATIENCE_S))
             if item is not None:
                 yield item
@@ -207,13 +221,10 @@ class Live:
                 self._get_ready()
             case Marker():
                 self.feed(item)
-            case SwapEncoder() if self._orders.admits_swap():
-                self.feed(item)
-            case SwapEncoder():
-                self._tell(LogLine("warning", "swap refused: FREEZE came while the encoder was opened", self._clock()))
-            case SwapRefused():
-                self._orders.admits_swap()
-                self._tell(LogLine("error", f"swap refused: {item.why}", self._clock()))
+            case Said():
+                self.adapter.take(item)
+            case RecentCodes() if item.model_id == self.pipeline.encoder.model_id:
+                self.recent_codes = item
             case Order():
                 self._orders.obey(item)
                 self._stats = {**self._stats, **self._state()}
@@ -235,9 +246,28 @@ class Live:
             for face in seen.sighting.faces:
                 self.faces.offer(face)
 
+    def _swapped(self) -> None:
+        """Another encoder runs: what the one before said of the recent faces is of no use any more."""
+        encoder = self.pipeline.encoder
+        self.recent_codes = None
+        self.adapter.swapped()
+        reencode_aside(
+            self.faces,
+            encoder,
+            self._inbox.put,
+            is_wanted=lambda: self.pipeline.encoder is encoder and self.stopped is None,
+            failed=self._lack_codes,
+        )
+
+    def _lack_codes(self, error: BaseException) -> None:
+        text = f"the recent faces are not encoded again: {type(error).__name__}: {' '.join(str(error).split())}"
+        self._inbox.put(LogLine("error", text, self._clock()))
+
     def _send_latest(self, results: list[Result]) -> None:
         """One message a frame: the first face's embedding, or that there is none."""
         first = next(result for result in results if isinstance(result, Embedding | NoFace))
+        if isinstance(first, Embedding):
+            self.adapter.see(first)
         self.publisher.send_latest(
             self.builder.latest(first)
             if isinstance(first, Embedding)
@@ -288,9 +318,10 @@ class Live:
                 "session": self.parts.session,
                 **self.parts.describe(self.pipeline.encoder),
                 "published": dict(sorted(self.publisher.published.items())),
-                "adaptations": [],
+                "adaptations": list(self.adapter.adaptations),
                 **self._state(),
                 "recent_faces": len(self.faces),
+                "recent_faces_capacity": self.parts.settings.faces.capacity,
                 "markers": {"taken": self._ingress.markers_taken, "malformed": self._ingress.markers_malformed},
                 "queues": queues,
             }
@@ -302,7 +333,8 @@ class Live:
             "model_id": self.pipeline.encoder.model_id,
             "model_ids": list(self.pipeline.model_ids),
             "model_epoch": self.pipeline.model_epoch,
-            "frozen": self._orders.frozen,
+            "frozen": self.adapter.frozen,
+            "adapting": self.adapter.status(),
             "recording": self.recording.folder,
         }
 
@@ -316,16 +348,21 @@ class Live:
             self.stop("interrupted")
         self.telemetry.stop()
         for step in (
+            self._stop_adapting,
             self._stop_frames,
             self._take_what_is_left,
             self._say_the_last,
             self._stop_recording,
+            self.adapter.close,
             self._let_go,
         ):
             try:
                 step()
             except Exception as error:
                 self.stop("failed", error)
+
+    def _stop_adapting(self) -> None:
+        self.adapter.stop("the run ended")
 
     def _stop_frames(self) -> None:
         self._capture.stop()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from psm_stream.bundle import EncoderBundle
+from psm_stream.bundle import open_bundle
 from psm_stream.config import EncoderSettings
 from psm_stream.encoder import open_encoder
 from psm_stream.errors import PsmError
@@ -21,13 +22,19 @@ class SwapRefused:
 
 
 def open_aside(
-    bundle: EncoderBundle, settings: EncoderSettings, reason: str, post: Callable[[SwapEncoder | SwapRefused], None]
+    find: Callable[[], Path],
+    settings: EncoderSettings,
+    reason: str,
+    post: Callable[[SwapEncoder | SwapRefused], None],
 ) -> None:
-    """Open and warm an encoder in a thread; `post` is given the order to swap to it, or why there is none."""
+    """Open and warm an encoder in a thread; `post` is given the order to swap to it, or why there is none.
+
+    find: returns the bundle's folder, in that thread; may raise.
+    """
 
     def load() -> None:
         try:
-            encoder = open_encoder(bundle, settings.device, settings.threads)
+            encoder = open_encoder(open_bundle(find()), settings.device, settings.threads)
             encoder.warm_up()
         except PsmError as error:
             post(SwapRefused(str(error)))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from psm_stream.bundle import EncoderBundle
+from psm_stream.adaptation.adapter import Adapter
 from psm_stream.errors import PsmError
 from psm_stream.faces import RecentFaces
 from psm_stream.people import home
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Recording
 from psm_stream.startup import Parts
+from psm_stream.values import SwapEncoder
 from psm_stream.wire.ingress import Order
-
-NO_ADAPTATION = "ERROR this version does not adapt yet; it runs one encoder throughout"
 
 
 class Orders:
     """Carries out orders between two frames. Each handler returns the reply, or None when it comes later.
 
-    swap: opens another encoder beside the loop, for a reason. stop: ends the run, for a reason.
+    swap: feeds an order for another encoder to the pipeline. stop: ends the run, for a reason.
     """
 
     def __init__(
@@ -29,25 +28,25 @@ class Orders:
         pipeline: Pipeline,
         recording: Recording,
         faces: RecentFaces,
-        swap: Callable[[EncoderBundle, str], None],
+        adapter: Adapter,
+        swap: Callable[[SwapEncoder], object],
         stop: Callable[[str], None],
     ) -> None:
-        self.frozen = False
         self._parts = parts
         self._pipeline = pipeline
         self._recording = recording
         self._faces = faces
+        self._adapter = adapter
         self._swap = swap
         self._stop = stop
         self._snapshots = 0
-        self._is_swapping = False
         self._handlers: dict[str, Callable[[Order], str | None]] = {
             "R": self._record,
             "r": self._stop_recording,
-            "C": lambda _: NO_ADAPTATION,
-            "c": lambda _: NO_ADAPTATION,
-            "FREEZE": lambda _: self._freeze(True),
-            "THAW": lambda _: self._freeze(False),
+            "C": lambda _: adapter.adapt_now(),
+            "c": lambda _: adapter.stop_adapting(),
+            "FREEZE": self._freeze,
+            "THAW": self._thaw,
             "REVERT": self._revert,
             "SNAPSHOT": self._snapshot,
             "QUIT": self._quit,
@@ -62,11 +61,6 @@ class Orders:
         if reply is not None:
             order.reply.set_result(reply)
 
-    def admits_swap(self) -> bool:
-        """Tell whether an encoder that was opened may be taken: not when a FREEZE came meanwhile."""
-        self._is_swapping = False
-        return not self.frozen
-
     def _record(self, order: Order) -> None:
         self._recording.start_aside(order.argument, order.reply)
 
@@ -74,21 +68,23 @@ class Orders:
         stopped = self._recording.stop("asked to stop")
         return "ERROR nothing is being recorded" if stopped is None else f"OK {stopped}"
 
-    def _freeze(self, frozen: bool) -> str:
-        self.frozen = frozen
+    def _freeze(self, _: Order) -> str:
+        self._adapter.frozen = True
+        return "OK"
+
+    def _thaw(self, _: Order) -> str:
+        self._adapter.thaw()
         return "OK"
 
     def _revert(self, _: Order) -> str:
-        if self.frozen:
+        if self._adapter.frozen:
             return "ERROR frozen: no swaps; send THAW first"
+        self._adapter.pause("stopped by REVERT")
         general = self._parts.general
-        if self._is_swapping or self._pipeline.waiting is not None:
-            return "ERROR a swap is under way"
-        if self._pipeline.encoder.model_id == general.manifest.model_id:
+        if self._pipeline.waiting is None and self._pipeline.encoder is general:
             return "OK the general encoder runs already"
-        self._is_swapping = True
-        self._swap(general, "revert")
-        return f"OK {general.manifest.model_id} is taken at a coming frame"
+        self._swap(SwapEncoder(general, "revert"))
+        return f"OK {general.model_id} is taken at the next frame"
 
     def _snapshot(self, order: Order) -> None:
         self._snapshots += 1

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psm_stream
+from psm_stream.adaptation.plan import Plan, make_plan
+from psm_stream.adaptation.workspace import remove_leftovers
 from psm_stream.align import Aligner, open_aligner
 from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
-from psm_stream.config import Settings
+from psm_stream.config import EncoderSettings, Settings
 from psm_stream.encoder import Encoder, open_encoder
-from psm_stream.people import newest_model
+from psm_stream.people import base_named, newest_model
 from psm_stream.sources import SOURCES, Clock, Source
 from psm_stream.wire.ingress import About
 from psm_stream.wire.ports import Sockets, open_sockets
@@ -26,7 +28,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run is made of, opened and warm. general: the encoder that REVERT goes back to."""
+    """What a run is made of, opened and warm.
+
+    general: the encoder that REVERT goes back to at the next frame; the same object as encoder, if that is it.
+    """
 
     settings: Settings
     session: str
@@ -35,7 +40,13 @@ class Parts:
     source: Source
     aligner: Aligner
     encoder: Encoder
-    general: EncoderBundle
+    general: Encoder
+    plan: Plan
+
+    @property
+    def keeps_pace(self) -> bool:
+        """Whether frames come at the source's own speed, and are dropped when that is too fast."""
+        return keeps_pace(self.settings, self.source)
 
     def describe(self, encoder: Encoder) -> dict[str, Any]:
         """Plain values that say what runs, with the encoder that runs now: source, model, device."""
@@ -64,16 +75,23 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     session = uuid.uuid4().hex
     about = About(session, time.time() - clock(), settings.wire.header)
     source = SOURCES[settings.source.kind](settings.source, clock)
+    bundle = _bundle(settings)
+    plan = make_plan(settings, bundle, keeps_pace(settings, source))
     sockets = open_sockets(settings.wire)
     try:
         aligner_opens = _aside(lambda: open_aligner(settings.aligner))  # importing mediapipe takes most of a second
-        encoder = open_encoder(_bundle(settings), settings.encoder.device, settings.encoder.threads)
-        encoder.warm_up()
+        encoder, general = _encoders(bundle, settings.encoder)
+        remove_leftovers()
         aligner = aligner_opens.result()
     except BaseException:
         sockets.close()
         raise
-    return Parts(settings, session, about, sockets, source, aligner, encoder, open_bundle(general_bundle()))
+    return Parts(settings, session, about, sockets, source, aligner, encoder, general, plan)
+
+
+def keeps_pace(settings: Settings, source: Source) -> bool:
+    """Tell whether a source plays at its own speed rather than as fast as it can be read."""
+    return source.is_live or settings.source.pace == "live"
 
 
 def _aside(job: Callable[[], T]) -> Future[T]:
@@ -90,9 +108,20 @@ def _aside(job: Callable[[], T]) -> Future[T]:
     return done
 
 
+def _encoders(bundle: EncoderBundle, settings: EncoderSettings) -> tuple[Encoder, Encoder]:
+    """Open the encoder asked for and the general one, both warm; if they are the same, once."""
+    general = open_bundle(general_bundle())
+    wanted = [bundle] if bundle.manifest == general.manifest else [bundle, general]
+    opened = [open_encoder(one, settings.device, settings.threads) for one in wanted]
+    for encoder in opened:
+        encoder.warm_up()
+    return opened[0], opened[-1]
+
+
 def _bundle(settings: Settings) -> EncoderBundle:
     """The bundle asked for, else the person's newest, else the general one."""
-    chosen: Path | None = settings.encoder.model
-    if chosen is None and settings.person:
-        chosen = newest_model(settings.person)
+    wanted = settings.encoder.model
+    chosen = newest_model(settings.person) if wanted is None and settings.person else wanted
+    if wanted is not None:
+        chosen = Path(base_named(str(wanted)))
     return open_bundle(chosen or general_bundle())

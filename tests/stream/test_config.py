@@ -85,7 +85,7 @@ def test_values_of_another_kind_are_not_converted(
 def test_what_yaml_and_flags_write_in_their_own_way(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("source:\n  # all defaults\nrecord: {video: off, root: sessions}\nadapt: off\nframes: none\n")
-    assert config.load(file, {"record.root": "none"}) == config.Settings()
+    assert config.load(file, {"record.root": "none"}) == config.Settings(adapt="off")
     assert config.load(file, {"source.width": "640"}).source.width == 640
     assert config.load(file, {"person": "none"}).person == "none"
 

@@ -1,164 +1,26 @@
-"""The live loop in one process: real threads, sockets, pipeline and encoders; the source and the aligner are fakes."""
+"""The live loop in one process."""
 
 import json
-import queue
-import shutil
-import threading
-import time
-import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-import msgpack
 import numpy as np
 import pytest
 import zmq
+from tests.stream.live_runs import GENERAL, FakeAligner, Feed, Heard, a_live, balanced, frames_of, running
 
 from psm_export import facecycle
 from psm_export.untrained import draw_weights
 from psm_export.write import Description, write_bundle
-from psm_stream.bundle import Parity, general_bundle, open_bundle
+from psm_stream.bundle import Parity, open_bundle
 from psm_stream.client import Control
-from psm_stream.config import load
-from psm_stream.console import Console
-from psm_stream.encoder import open_encoder
 from psm_stream.errors import AlignError, SourceError, SourceLost
-from psm_stream.live import ARRIVALS_WAITING, Live, Stop
+from psm_stream.live import ARRIVALS_WAITING, Stop
 from psm_stream.record.reader import Session
-from psm_stream.record.testing import a_face
 from psm_stream.replay import Replay, model_opener
-from psm_stream.startup import Parts
 from psm_stream.testing import FakeSource, picture
-from psm_stream.values import Faces, Frame, Marker, NoFace, Sighting
+from psm_stream.values import Marker
 from psm_stream.verify import verify
-from psm_stream.wire.ingress import About
 from psm_stream.wire.messages import Message
-from psm_stream.wire.ports import open_sockets
-
-PATIENCE_S = 30
-GENERAL = open_bundle(general_bundle())
-
-
-class FakeAligner:
-    """Sees faces with the given ids in every frame, but for what `scripted` says of a frame's index."""
-
-    name = "fake"
-
-    def __init__(self, *face_ids: int, scripted: dict[int, BaseException | str] | None = None) -> None:
-        self._face_ids = face_ids
-        self._scripted = scripted or {}
-        self.is_open = True
-
-    def __call__(self, frame: Frame) -> Sighting:
-        what = self._scripted.get(frame.stamp.index)
-        if isinstance(what, BaseException):
-            raise what
-        if what is not None:
-            return NoFace(frame.stamp, what)
-        return Faces(
-            frame.stamp,
-            tuple(replace(a_face(frame.stamp, n, size_px=128), confidence=0.9) for n in self._face_ids),
-        )
-
-    def warm_up(self) -> None:
-        return
-
-    def close(self) -> None:
-        self.is_open = False
-
-
-class Heard:
-    """Takes the publisher's place, and keeps what is published. on: called in the main thread with each message."""
-
-    def __init__(self, on: Callable[[Message], None] = lambda _: None) -> None:
-        self.messages: list[Message] = []
-        self.published: Counter[str] = Counter()
-        self._on = on
-        self._changed = threading.Condition()
-
-    def send(self, message: Message) -> None:
-        with self._changed:
-            self.messages.append(message)
-            self.published[message.kind] += 1
-            self._changed.notify_all()
-        self._on(message)
-
-    send_latest = send
-
-    def headers(self, topic: str) -> list[dict]:
-        return [msgpack.unpackb(message.header) for message in self.messages if message.topic == topic]
-
-    def wait_for(self, topic: str, count: int = 1) -> dict:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.headers(topic)) >= count, PATIENCE_S), f"no {topic}"
-        return self.headers(topic)[count - 1]
-
-    def stats(self) -> list[dict]:
-        return [json.loads(message.payload) for message in self.messages if message.topic == "stats.pipeline"]
-
-
-class Feed:
-    """Frames one by one, when the test says so. `end` ends the source."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._given = 0
-
-    def frames(self, count: int) -> None:
-        for _ in range(count):
-            self._queue.put(picture(self._given, self._given / 30))
-            self._given += 1
-
-    def end(self) -> None:
-        self._queue.put(None)
-
-    def __iter__(self) -> Iterator[object]:
-        return iter(self._queue.get, None)
-
-
-def a_live(source: FakeSource, aligner: FakeAligner | None = None, bundle=GENERAL, general=GENERAL, **settings) -> Live:
-    plain = {"wire.control_port": "auto", "encoder.device": "cpu", "record.min_free_gb": 0, "source.pace": "fast"}
-    resolved = load(None, plain | {key.replace("__", "."): value for key, value in settings.items()})
-    session = uuid.uuid4().hex
-    parts = Parts(
-        resolved,
-        session,
-        About(session, 0.0),
-        open_sockets(resolved.wire),
-        source,
-        aligner or FakeAligner(0),
-        open_encoder(bundle, "cpu"),
-        general,
-    )
-    live = Live(parts, Console(quiet=True), time.monotonic)
-    live.publisher = Heard()
-    return live
-
-
-def frames_of(count: int) -> FakeSource:
-    return FakeSource([picture(n, n / 30) for n in range(count)], is_live=False)
-
-
-def balanced(summary: dict) -> bool:
-    return summary["frames"]["captured"] == summary["frames"]["processed"] + sum(summary["frames"]["dropped"].values())
-
-
-@contextmanager
-def running(live: Live) -> Iterator[Control]:
-    """Run it in a thread, and talk to it by its control port. It is stopped when the test is through with it."""
-    stops: list[Stop] = []
-    thread = threading.Thread(target=lambda: stops.append(live.run()))
-    thread.start()
-    try:
-        with Control(f"tcp://127.0.0.1:{live.parts.sockets.ports.control}", timeout_s=PATIENCE_S) as control:
-            yield control
-    finally:
-        live.stop("the test ended")
-        thread.join(PATIENCE_S)
-    assert stops
 
 
 def test_a_source_that_ends_ends_the_run() -> None:
@@ -338,15 +200,14 @@ def test_revert_swaps_the_encoder_and_the_recording_verifies_through_it(other: P
     with running(live) as control:
         feed.frames(2)
         live.publisher.wait_for("embedding.01", 2)
-        assert control.send("REVERT") == f"OK {GENERAL.manifest.model_id} is taken at a coming frame"
-        while not live.publisher.headers("notify.model.swapped"):  # it is opened meanwhile
-            seen = len(live.publisher.headers("embedding.01"))
-            feed.frames(1)
-            live.publisher.wait_for("embedding.01", seen + 1)
+        assert control.send("REVERT") == f"OK {GENERAL.manifest.model_id} is taken at the next frame"
+        feed.frames(1)
+        live.publisher.wait_for("embedding.01", 3)
         feed.end()
     (swap,) = live.publisher.headers("notify.model.swapped")
     ids = [open_bundle(other).manifest.model_id, GENERAL.manifest.model_id]
     assert [swap["old"], swap["new"], swap["model_epoch"], swap["reason"]] == [*ids, 1, "revert"]
+    assert swap["frame_index"] == 2  # the very next
     for topic in ("embedding.00", "embedding.01"):
         for header in live.publisher.headers(topic):
             is_new = header["frame_index"] >= swap["frame_index"]
@@ -358,24 +219,6 @@ def test_revert_swaps_the_encoder_and_the_recording_verifies_through_it(other: P
     assert not verdict.difference
     assert verdict.embeddings == len(live.publisher.headers("embedding.00") + live.publisher.headers("embedding.01"))
     assert session.info.models == tuple(ids)
-
-
-def test_a_refused_swap_is_published_and_the_old_encoder_goes_on(other: Path, tmp_path: Path) -> None:
-    shutil.copytree(general_bundle(), tmp_path / "general")
-    general = open_bundle(tmp_path / "general")
-    (tmp_path / "general" / "encoder.onnx").write_bytes(b"changed behind its back")
-    feed = Feed()
-    live = a_live(FakeSource(feed, is_live=False), bundle=open_bundle(other), general=general)
-    with running(live) as control:
-        assert control.send("REVERT").startswith("OK")
-        live.publisher.wait_for("log.error")
-        feed.frames(2)
-        assert live.publisher.wait_for("embedding.00", 2)["model_epoch"] == 0
-        feed.end()
-    (line,) = [message.payload.decode() for message in live.publisher.messages if message.topic == "log.error"]
-    assert line.startswith("swap refused: ")
-    assert live.publisher.headers("notify.model.swapped") == []
-    assert live.summary()["model_ids"] == [open_bundle(other).manifest.model_id]
 
 
 def test_an_encoder_that_fails_ends_the_run_and_says_so_everywhere(tmp_path: Path, monkeypatch) -> None:
@@ -399,23 +242,6 @@ def test_the_last_statistics_are_the_summary() -> None:
     last = live.publisher.stats()[-1]
     assert last == json.loads(json.dumps(live.final))
     assert last["exit"] == 0
-
-
-def test_a_freeze_stops_a_swap_that_is_being_opened() -> None:
-    feed = Feed()
-    other = open_bundle(general_bundle())
-    live = a_live(FakeSource(feed, is_live=False))
-    with running(live) as control:
-        feed.frames(1)
-        live.publisher.wait_for("embedding.00")
-        live.swap(other, "test")
-        assert control.send("FREEZE") == "OK"
-        line = live.publisher.wait_for("log.warning")
-        feed.frames(1)
-        live.publisher.wait_for("embedding.00", 2)
-        feed.end()
-    assert line["model_epoch"] == 0
-    assert live.publisher.headers("notify.model.swapped") == []
 
 
 def test_a_flood_of_markers_does_not_hold_up_the_frames() -> None:

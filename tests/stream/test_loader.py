@@ -2,36 +2,36 @@
 
 import queue
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
+from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.config import EncoderSettings
+from psm_stream.errors import AdaptationError
 from psm_stream.loader import SwapRefused, open_aside
 from psm_stream.values import SwapEncoder
 
 PATIENCE_S = 30
 
 
-def outcome_of(bundle: EncoderBundle) -> object:
+def outcome_of(find: Callable[[], Path]) -> object:
     told: queue.SimpleQueue[object] = queue.SimpleQueue()
-    open_aside(bundle, EncoderSettings(device="cpu"), "revert", told.put)
+    open_aside(find, EncoderSettings(device="cpu"), "revert", told.put)
     return told.get(timeout=PATIENCE_S)
 
 
 def test_the_swap_comes_with_its_reason() -> None:
-    bundle = open_bundle(general_bundle())
-    swap = outcome_of(bundle)
+    swap = outcome_of(general_bundle)
     assert isinstance(swap, SwapEncoder)
-    assert (swap.reason, swap.encoder.model_id) == ("revert", bundle.manifest.model_id)
+    assert (swap.reason, swap.encoder.model_id) == ("revert", open_bundle(general_bundle()).manifest.model_id)
 
 
 def test_a_bundle_that_changed_is_a_refusal(tmp_path: Path) -> None:
     shutil.copytree(general_bundle(), tmp_path / "bundle")
-    bundle = open_bundle(tmp_path / "bundle")
-    (bundle.folder / "encoder.onnx").write_bytes(b"another file")
-    refused = outcome_of(bundle)
+    (tmp_path / "bundle" / "encoder.onnx").write_bytes(b"another file")
+    refused = outcome_of(lambda: tmp_path / "bundle")
     assert isinstance(refused, SwapRefused)
     assert "sha256" in refused.why or "digest" in refused.why
 
@@ -41,4 +41,11 @@ def test_a_defect_is_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ZeroDivisionError("a defect")
 
     monkeypatch.setattr("psm_stream.loader.open_encoder", fails)
-    assert outcome_of(open_bundle(general_bundle())) == SwapRefused("ZeroDivisionError: a defect")
+    assert outcome_of(general_bundle) == SwapRefused("ZeroDivisionError: a defect")
+
+
+def test_nothing_to_open_is_a_refusal() -> None:
+    def fails() -> Path:
+        raise AdaptationError("the disk is full")
+
+    assert outcome_of(fails) == SwapRefused("the disk is full")

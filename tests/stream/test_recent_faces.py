@@ -15,12 +15,12 @@ from psm_stream.values import NAN, AlignedFace, Stamp
 
 SIZE = 32
 LANDMARKS = np.zeros((478, 2), np.float32)
-TO_CROP = np.zeros((2, 3), np.float32)
+TO_CROP = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
 def face(index: int, grey: int, confidence: float = 1.0, face_id: int = 0) -> AlignedFace:
     crop = np.full((SIZE, SIZE, 3), grey, np.uint8)
-    return AlignedFace(Stamp(index, float(index), index / 30), face_id, crop, LANDMARKS, TO_CROP, confidence)
+    return AlignedFace(Stamp(index, float(index), index / 30), face_id, crop, LANDMARKS, TO_CROP + index, confidence)
 
 
 @given(st.integers(1, 40), st.integers(0, 300))
@@ -33,6 +33,7 @@ def test_holds_the_newest_in_order(capacity: int, count: int) -> None:
     held = faces.copy()
     assert held["frame_index"].tolist() == kept[-capacity:]
     assert [int(crop[0, 0, 0]) for crop in held["crops"]] == [(index * 7) % 256 for index in kept[-capacity:]]
+    assert (held["to_crop"] == TO_CROP + np.array(kept[-capacity:], np.float32).reshape(-1, 1, 1)).all()
     assert len(faces) == min(capacity, count)
 
 
@@ -85,6 +86,16 @@ def test_a_snapshot_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     blocked.write_text("")
     with pytest.raises(SessionError, match="cannot write the snapshot"):
         RecentFaces(FacesSettings(capacity=2), SIZE).snapshot(blocked / "inside.npz").result(10)
+
+
+def test_a_snapshot_of_an_older_version_lacks_the_map_to_the_crop(tmp_path: Path) -> None:
+    faces = RecentFaces(FacesSettings(capacity=2), SIZE)
+    faces.offer(face(0, 100))
+    held = faces.copy()
+    assert set(held) == set(read_snapshot(faces.snapshot(tmp_path / "new.npz").result(10)))
+    del held["to_crop"]
+    np.savez(tmp_path / "old.npz", **held)
+    assert set(read_snapshot(tmp_path / "old.npz")) == set(held)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", None])

@@ -27,7 +27,7 @@ _SHORT: dict[str, tuple[str, str, str]] = {
     "--person": ("person", "NAME", "who it is: their newest model runs, if there is one"),
     "--model": ("encoder.model", "BUNDLE", "encoder bundle (a folder); default: the general encoder of this package"),
     "--record": ("record.root", "DIR", "record under this folder, as <date>/<number>"),
-    "--adapt": ("adapt", "MODE", "auto, manual or off: adapt to the person meanwhile (this version: only off)"),
+    "--adapt": ("adapt", "MODE", "train a model of this person meanwhile: auto, manual (when C asks) or off"),
     "--device": ("encoder.device", "NAME", "auto, cpu, cuda or tensorrt; anything but auto is taken at its word"),
     "--pace": ("source.pace", "PACE", "files: live keeps their timing and drops like a camera, fast takes every frame"),
     "--frames": ("frames", "N", "stop after so many captured frames"),
@@ -103,16 +103,9 @@ def _path(source: str) -> dict[str, Any]:
     return {"source.kind": "images" if Path(source).is_dir() else "file", "source.path": source}
 
 
-def _check(settings: Settings) -> None:
-    """Refuse what this version cannot do, rather than pretend."""
-    if settings.adapt != "off":
-        raise ConfigError(f"--adapt {settings.adapt}: this version does not adapt yet; leave it out or use --adapt off")
-
-
 def _stream(argv: Sequence[str]) -> int:
     arguments = _parser().parse(argv)
     settings = config.load(Path(arguments.config) if arguments.config else None, _overrides(arguments))
-    _check(settings)
     summary_path = Path(arguments.summary) if arguments.summary else None
     if summary_path is not None and not summary_path.absolute().parent.is_dir():
         raise ConfigError(f"--summary {summary_path}: the folder does not exist; make it first")
@@ -164,6 +157,8 @@ def _signals(live: Live) -> Iterator[None]:
 
 
 def _introduction(live: Live, seconds: float) -> str:
+    from psm_stream.adaptation.words import intention
+
     about = live.parts.describe(live.pipeline.encoder)
     model = f"encoder {live.pipeline.encoder.model_id} on {about['providers'][0]} ({about['provider_why']})"
     untrained = "" if about["trained"] else f"\n{UNTRAINED}"
@@ -172,6 +167,7 @@ def _introduction(live: Live, seconds: float) -> str:
     ports = live.parts.sockets.ports
     return (
         f"psm-stream {about['version']}: {about['source']}, {model}{untrained}{stranger}\n"
+        f"{intention(live.parts.plan, live.parts.settings)}\n"
         f"ready in {seconds:.1f} s; control on port {ports.control}, embeddings on {ports.publish}, Ctrl-C stops"
     )
 
@@ -179,10 +175,13 @@ def _introduction(live: Live, seconds: float) -> str:
 def _farewell(summary: dict[str, Any]) -> str:
     frames, latency = summary["frames"], summary["latency_ms"]["capture_to_publish"]
     dropped = ", ".join(f"{count} by {cause}" for cause, count in frames["dropped"].items()) or "none"
+    accepted = sum(entry["accepted"] for entry in summary["adaptations"])
+    adapted = f"; {len(summary['adaptations'])} adaptations, {accepted} accepted" if summary["adaptations"] else ""
     return (
         f"{frames['captured']} frames captured, {frames['processed']} processed ({frames['no_face']} without a face), "
         f"dropped: {dropped}; {summary['fps']:.1f} fps over {summary['seconds']:.1f} s; "
         f"capture to publish p50 {latency['p50']:.1f}, p95 {latency['p95']:.1f}, max {latency['max']:.1f} ms"
+        f"{adapted}"
     )
 
 

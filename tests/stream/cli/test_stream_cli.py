@@ -91,14 +91,15 @@ def test_latest_is_fresh_for_a_slow_reader(start: Start) -> None:
 
 def test_control_orders(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PSM_HOME", str(tmp_path / "home"))
-    running = start("--source", "demo")
+    running = start("--source", "demo", "--adapt", "off")
     with Control(running.address()) as control, Subscriber(running.address(), ["marker.", "embedding."]) as subscriber:
         assert subscriber.receive(10.0) is not None
         assert control.send("FREEZE") == "OK"
         assert control.send("REVERT").startswith("ERROR frozen")
         assert control.send("THAW") == "OK"
         assert control.send("REVERT") == "OK the general encoder runs already"
-        assert control.send("C").startswith("ERROR this version does not adapt yet")
+        assert control.send("C") == "ERROR adaptation is off: as asked"
+        assert control.send("c") == "ERROR nothing is being adapted"
         assert control.send("nonsense") == "ERROR unknown command"
         assert control.send("r") == "ERROR nothing is being recorded"
         assert control.send("A trial 3").startswith("OK")
@@ -199,7 +200,9 @@ def test_json_headers_for_clients_without_msgpack(start: Start) -> None:
         (["--source.pce", "fast"], 2, "unknown option '--source.pce'; did you mean --source.pace?"),
         (["--pace", "slow"], 2, "'source.pace': input should be 'live' or 'fast'"),
         (["--camera", "0", "--source", "demo"], 2, "--camera and --source exclude each other"),
-        (["--adapt", "auto"], 2, "this version does not adapt yet"),
+        (["--adapt", "sometimes"], 2, "'adapt': input should be 'auto', 'manual' or 'off'"),
+        (["--adapt", "auto", "--adaptation.recipe", "none.yaml"], 2, "adaptation.recipe none.yaml: no such file"),
+        (["--adaptation.every", "9"], 2, "unknown option '--adaptation.every'; did you mean --adaptation.every_s?"),
         (["--config", "missing.yaml"], 2, "config file missing.yaml"),
         (["--source", "missing.mp4"], 1, "missing.mp4"),
         (["--camera", "63"], 1, "camera 63"),

@@ -33,7 +33,7 @@ def test_a_recording_verifies_through_a_revert(start: Callable[..., Running], ot
         Subscriber(running.address(), ["embedding.", "notify.model."]) as subscriber,
     ):
         before = next(message for message in subscriber if message.topic == "embedding.00")
-        assert control.send("REVERT") == f"OK {ids[1]} is taken at a coming frame"
+        assert control.send("REVERT") == f"OK {ids[1]} is taken at the next frame"
         notice = next(message for message in subscriber if message.topic == "notify.model.swapped")
         after = next(message for message in subscriber if message.topic == "embedding.00")
     outcome = running.end(signal.SIGINT)

@@ -1,0 +1,402 @@
+"""The adapter: what becomes of the recent faces, from the snapshot to the swap. A state machine of the main thread.
+
+    idle -> snapshot -> training -> opening -> ready -> idle
+              thread     process     thread    the next frame, or THAW
+
+Nothing here waits. Whatever is slow runs aside and comes back through the inbox as `Said`, with the number of the
+adaptation that it belongs to; what comes of one that was stopped meanwhile is left lying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started, WorkerEvent
+from psm_stream.adaptation.plan import Plan
+from psm_stream.adaptation.triggers import ENOUGH_FACES, Ended, Triggers
+from psm_stream.adaptation.worker import WorkerProcess
+from psm_stream.adaptation.workspace import Workspace
+from psm_stream.config import Settings
+from psm_stream.errors import AdaptationError, PsmError
+from psm_stream.faces import RecentFaces
+from psm_stream.loader import SwapRefused, open_aside
+from psm_stream.people import base_of, keep
+from psm_stream.pipeline import Pipeline
+from psm_stream.recording import Recording
+from psm_stream.values import NAN, Embedding, Notice, SwapEncoder
+
+TELL_EVERY_S = 1.0
+"""Progress is published at most so often, but for a new phase or epoch."""
+LEAVING_S = 10.0
+"""How long the folder of an adaptation waits for its worker to be gone."""
+OUT = "out"
+"""Where a worker writes, in the folder of its adaptation."""
+
+
+class State(Enum):
+    """Where the adaptation is."""
+
+    IDLE = "idle"
+    SNAPSHOT = "snapshot"
+    TRAINING = "training"
+    OPENING = "opening"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotWritten:
+    """The recent faces are in a file. error: why they are not, or None."""
+
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something came from aside. number: of the adaptation that it belongs to."""
+
+    number: int
+    what: SnapshotWritten | WorkerEvent | SwapEncoder | SwapRefused
+
+
+@dataclass
+class Attempt:
+    """One adaptation under way. frames: in the buffer at its start. job: what the worker is told, for the record."""
+
+    number: int
+    folder: Path
+    trigger: str
+    frames: int
+    began: float
+    job: Mapping[str, Any]
+    pending: list[Callable[[], object]]
+    """What must be over before the folder goes: each waits for something that uses it."""
+    worker: WorkerProcess | None = None
+    started: Started | None = None
+    progress: Progress | None = None
+    told_at: float = 0.0
+    outcome: Outcome | None = None
+    """Of an accepted model."""
+    swap: SwapEncoder | None = None
+    """An open encoder that waits for THAW."""
+
+
+Post: TypeAlias = Callable[[Said], None]
+
+
+class Adapter:
+    """Starts, follows and ends adaptations, one at a time. For the main thread.
+
+    Args:
+        plan: Whether this run adapts.
+        settings: Of the run.
+        session: Its uuid, for the work folder.
+        pipeline, faces, recording: What it reads, and where a training is recorded.
+        post: Takes what comes from aside, from any thread.
+        announce: Publishes a notice.
+        swap: Feeds an order to the pipeline, for the next frame.
+        clock: Monotonic, s.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        settings: Settings,
+        session: str,
+        *,
+        pipeline: Pipeline,
+        faces: RecentFaces,
+        recording: Recording,
+        post: Post,
+        announce: Callable[[Notice], None],
+        swap: Callable[[SwapEncoder], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self.adaptations: list[dict[str, Any]] = []
+        """The summary's: one entry for each adaptation that came to an end."""
+        self.frozen = False
+        self._plan = plan
+        self._settings = settings
+        self._pipeline = pipeline
+        self._faces = faces
+        self._recording = recording
+        self._post = post
+        self._announce = announce
+        self._swap = swap
+        self._clock = clock
+        self._triggers = Triggers(settings.adaptation, settings.faces.capacity)
+        self._workspace = Workspace(session)
+        self._state = State.IDLE
+        self._attempt: Attempt | None = None
+        self._count = 0
+
+    def see(self, embedding: Embedding) -> None:
+        """Take note of the first face's embedding of a frame."""
+        if self._plan.mode == "auto":
+            self._triggers.drift.see(embedding.vector, embedding.face.frame.t_capture)
+
+    def beat(self, now: float) -> None:
+        """Start an adaptation if a rule says so."""
+        if self._plan.mode != "auto" or self.frozen or self._attempt is not None:
+            return
+        why = self._triggers.due(now, len(self._faces), self._faces.written)
+        if why:
+            try:
+                self._begin(why)
+            except PsmError as error:
+                self._tell("failed", {"reason": str(error), "retry_s": self._triggers.ended(now, Ended.FAILED)})
+
+    def take(self, said: Said) -> None:
+        """Take what came from aside."""
+        attempt = self._attempt
+        if attempt is None or said.number != attempt.number:
+            return
+        match said.what:
+            case SnapshotWritten():
+                self._train(attempt, said.what.error)
+            case Started():
+                attempt.started = said.what
+                self._tell("started", asdict(said.what) | {"trigger": attempt.trigger})
+            case Progress():
+                self._follow(attempt, said.what)
+            case Done():
+                self._accept(attempt, said.what)
+            case Rejected():
+                self._reject(attempt, said.what.outcome)
+            case Failed():
+                self._fail(attempt, said.what.reason, Ended.FAILED)
+            case SwapEncoder():
+                attempt.swap = said.what
+                self._state = State.READY
+                self._swap_if_free()
+            case SwapRefused():
+                self._fail(attempt, f"the new model cannot be opened: {said.what.why}", Ended.FAILED)
+
+    def adapt_now(self) -> str:
+        """The order `C`: adapt, and let the rules start others from now on. Returns the answer."""
+        if self._plan.mode == "off":
+            return f"ERROR adaptation is off: {self._plan.why}"
+        if self.frozen:
+            return "ERROR frozen: nothing is adapted; send THAW first"
+        if self._attempt is not None:
+            return f"ERROR an adaptation runs already: {self._state.value}"
+        enough = min(ENOUGH_FACES, self._settings.faces.capacity)
+        if len(self._faces) < enough:
+            return f"ERROR {len(self._faces)} faces so far; {enough} are needed"
+        self._begin("asked to")
+        self._triggers.is_paused = False
+        return f"OK {len(self._faces)} faces"
+
+    def stop_adapting(self) -> str:
+        """The order `c`: stop what runs, and start nothing before `C`. Returns the answer."""
+        was_running = self._attempt is not None
+        if self._plan.mode != "auto" and not was_running:
+            return "ERROR nothing is being adapted"
+        self.pause("stopped by order")
+        return "OK stopped" if was_running else "OK nothing is adapted until C"
+
+    def pause(self, why: str) -> None:
+        """Stop what runs, and start nothing of one's own accord before `C`."""
+        self._triggers.is_paused = True
+        self.stop(why)
+
+    def stop(self, why: str) -> None:
+        """Stop what runs. A model that waits is not taken."""
+        if self._attempt is not None:
+            self._fail(self._attempt, why, Ended.STOPPED)
+
+    def thaw(self) -> None:
+        """Go on after FREEZE: a model that waits is taken at the next frame."""
+        self.frozen = False
+        self._swap_if_free()
+
+    def swapped(self) -> None:
+        """Take note that another encoder runs."""
+        self._triggers.drift.restart()
+
+    def status(self) -> dict[str, Any]:
+        """Return where it stands, as plain values with always the same keys."""
+        attempt = self._attempt
+        progress = attempt.progress if attempt is not None else None
+        return {
+            "mode": self._plan.mode,
+            "why": self._plan.why,
+            "state": self._state.value,
+            "paused": self._triggers.is_paused,
+            "trigger": attempt.trigger if attempt is not None else "",
+            "seconds": round(self._clock() - attempt.began, 1) if attempt is not None else 0.0,
+            "phase": progress.phase if progress is not None else "",
+            "epoch": progress.epoch if progress is not None else 0,
+            "epochs": progress.epochs if progress is not None else 0,
+            "loss": progress.loss if progress is not None else None,
+            "left_s": progress.left_s if progress is not None else None,
+            "drift": round(self._triggers.drift.value, 3),
+        }
+
+    def close(self) -> None:
+        """End, after `stop`: no process is left, and no work folder. A model that is just being kept is kept."""
+        self._workspace.close()
+
+    def _begin(self, trigger: str) -> None:
+        """Write a snapshot aside. Raises PsmError: there is nothing to start from, or nowhere to work."""
+        now, settings, bundle = self._clock(), self._settings.adaptation, self._pipeline.encoder.bundle
+        base = base_of(bundle)
+        if base is None:
+            raise AdaptationError(f"the weights of {bundle.folder} are not there to train on from; send REVERT first")
+        self._count += 1
+        number = self._count
+        folder = self._workspace.new(number)
+        self._triggers.started(now, self._faces.written)
+        job = {
+            "base": base,
+            "recipe": settings.recipe,
+            "seed": settings.seed,
+            "device": settings.device,
+            "budget_s": settings.budget_s,
+            "person": self._settings.person or None,
+            "parent": bundle.manifest.model_id,
+            "trigger": trigger,
+        }
+        written = self._faces.snapshot(folder / "snapshot.npz")
+        self._attempt = Attempt(number, folder, trigger, len(self._faces), now, job, pending=[written.exception])
+        self._state = State.SNAPSHOT
+        written.add_done_callback(lambda future: self._post(Said(number, SnapshotWritten(future.exception()))))
+
+    def _train(self, attempt: Attempt, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(attempt, str(error), Ended.FAILED)
+            return
+        settings = self._settings.adaptation
+        attempt.worker = worker = WorkerProcess(
+            self._command(attempt),
+            lambda event: self._post(Said(attempt.number, event)),
+            clock=self._clock,
+            silence_s=settings.silence_s,
+            budget_s=settings.budget_s,
+            log=attempt.folder / "worker.log",
+        )
+        worker.start()
+        attempt.pending.append(lambda: worker.join(LEAVING_S))
+        self._state = State.TRAINING
+
+    def _command(self, attempt: Attempt) -> list[str]:
+        job = attempt.job
+        given = {
+            "--snapshot": attempt.folder / "snapshot.npz",
+            "--base": job["base"],
+            "--config": job["recipe"],
+            "--out": attempt.folder / OUT,
+            "--seed": job["seed"],
+            "--device": job["device"],
+            "--budget": job["budget_s"],
+            "--person": job["person"],
+        }
+        return [*self._plan.command, *(str(part) for pair in given.items() if pair[1] is not None for part in pair)]
+
+    def _follow(self, attempt: Attempt, progress: Progress) -> None:
+        last, now = attempt.progress, self._clock()
+        attempt.progress = progress
+        is_new = last is None or (last.phase, last.epoch) != (progress.phase, progress.epoch)
+        if is_new or now - attempt.told_at >= TELL_EVERY_S:
+            attempt.told_at = now
+            self._tell("progress", asdict(progress))
+
+    def _accept(self, attempt: Attempt, done: Done) -> None:
+        """The model passed: keep it, and open it beside the loop."""
+        attempt.outcome = done.outcome
+        self.adaptations.append(_entry(done.outcome))
+        self._tell("done", _facts(done.outcome))
+        attempt.pending.append(self._recording.adaptation(attempt.folder, attempt.job).exception)
+        kept: Future[None] = Future()
+        attempt.pending.append(kept.exception)
+
+        def keep_it() -> Path:
+            try:
+                person, out = self._settings.person, attempt.folder / OUT
+                return keep(person, out) if person else self._workspace.keep(out)
+            finally:
+                kept.set_result(None)
+
+        open_aside(keep_it, self._settings.encoder, "adapt", lambda model: self._post(Said(attempt.number, model)))
+        self._workspace.discard(attempt.folder, attempt.pending)
+        self._state = State.OPENING
+
+    def _swap_if_free(self) -> None:
+        attempt = self._attempt
+        if attempt is None or attempt.swap is None or self.frozen:
+            return
+        self._end(Ended.ACCEPTED)
+        self._swap(attempt.swap)
+
+    def _reject(self, attempt: Attempt, outcome: Outcome) -> None:
+        self.adaptations.append(_entry(outcome))
+        attempt.pending.append(self._recording.adaptation(attempt.folder, attempt.job).exception)
+        self._workspace.discard(attempt.folder, attempt.pending)
+        self._tell("rejected", _facts(outcome) | {"retry_s": self._end(Ended.REJECTED)})
+
+    def _fail(self, attempt: Attempt, reason: str, how: Ended) -> None:
+        """End without a new model: it failed, or was stopped, at whatever point."""
+        if attempt.outcome is not None:
+            self.adaptations[-1] = _entry(attempt.outcome) | {"accepted": False, "reason": reason}
+        else:
+            self.adaptations.append(_entry_without_outcome(attempt, reason, self._clock()))
+            if attempt.worker is not None:
+                attempt.worker.stop()
+                recorded = self._recording.adaptation(attempt.folder, attempt.job, reason)
+                attempt.pending.append(recorded.exception)
+            self._workspace.discard(attempt.folder, attempt.pending)
+        self._tell("failed", {"reason": reason, "retry_s": self._end(how)})
+
+    def _end(self, how: Ended) -> float | None:
+        """Be idle again. Returns in how many seconds the next try is, if one is planned."""
+        self._attempt = None
+        self._state = State.IDLE
+        retry_s = self._triggers.ended(self._clock(), how)
+        return retry_s if self._plan.mode == "auto" else None
+
+    def _tell(self, subject: str, fields: Mapping[str, Any]) -> None:
+        """Publish a notice. What is missing is as the wire wants it: NaN for a number, "" for a text."""
+        plain = {key: (NAN if key in _NUMBERS else "") if value is None else value for key, value in fields.items()}
+        self._announce(Notice(f"adapt.{subject}", self._clock(), plain))
+
+
+_NUMBERS = frozenset({"loss", "left_s", "retry_s", "budget_s", "loss_before", "loss_after"})
+_FACTS = (
+    "model_id", "checkpoint_id", "parent", "parent_checkpoint", "person", "seed", "device", "frames", "held_out",
+    "epochs", "epochs_done", "seconds", "loss_before", "loss_after", "snapshot_sha256",
+)  # fmt: skip
+_ENTRY = ("model_id", "parent", "frames", "epochs", "seconds", "accepted", "reason", "loss_before", "loss_after")
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    """What is published of adaptation.json."""
+    tree = outcome.tree
+    figures = {key: NAN if value is None else value for key, value in dict(tree.get("figures", {})).items()}
+    facts = {key: tree[key] for key in _FACTS if key in tree}
+    return facts | {"recipe": outcome.recipe, "reason": outcome.reason, "figures": figures}
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    """What the summary says of an adaptation."""
+    return {key: getattr(outcome, key) for key in (*_ENTRY, "recipe", "device")}
+
+
+def _entry_without_outcome(attempt: Attempt, reason: str, now: float) -> dict[str, Any]:
+    started, job = attempt.started, attempt.job
+    return {
+        "model_id": None,
+        "parent": job["parent"],
+        "frames": started.frames if started is not None else attempt.frames,
+        "epochs": 0,
+        "seconds": round(now - attempt.began, 3),
+        "accepted": False,
+        "reason": reason,
+        "loss_before": None,
+        "loss_after": None,
+        "recipe": started.recipe if started is not None else job["recipe"],
+        "device": started.device if started is not None else job["device"],
+    }

@@ -1,0 +1,61 @@
+"""Whether a run adapts, and why not: decided once at its start, and always said."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from psm_stream.bundle import EncoderBundle
+from psm_stream.config import Settings
+from psm_stream.errors import ConfigError
+from psm_stream.people import base_of
+
+WORKER = (sys.executable, "-m", "psm_adapt", "worker")
+EXTRA = ("torch", "safetensors", "onnx")
+"""What training and export need, and the live path does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was decided. why: one line for people. command: the worker, without its arguments."""
+
+    mode: Literal["auto", "manual", "off"]
+    why: str
+    command: tuple[str, ...] = WORKER
+
+
+def make_plan(settings: Settings, bundle: EncoderBundle, keeps_pace: bool) -> Plan:
+    """Decide. bundle: the encoder that the run starts with. keeps_pace: the source plays at its own speed.
+
+    Raises ConfigError: adaptation was asked for, and cannot be.
+    """
+    asked = settings.adapt
+    if asked == "off":
+        return Plan("off", "as asked")
+    problem = _problem(settings, bundle)
+    if asked is None:
+        if not problem and not keeps_pace:
+            problem = "the source is read as fast as it goes; --adapt auto adapts even so"
+        return Plan("off", problem) if problem else Plan("auto", "training can run here")
+    if problem:
+        raise ConfigError(f"--adapt {asked}: {problem}, or use --adapt off")
+    return Plan(asked, "as asked")
+
+
+def missing() -> list[str]:
+    """Return the packages that training needs and that are not installed, without importing any."""
+    return [name for name in EXTRA if importlib.util.find_spec(name) is None]
+
+
+def _problem(settings: Settings, bundle: EncoderBundle) -> str:
+    recipe = settings.adaptation.recipe
+    if missing():
+        return f"{', '.join(missing())} is not installed; pip install 'psm-stream[adapt]'"
+    if recipe.endswith((".yaml", ".yml")) and not Path(recipe).is_file():
+        return f"adaptation.recipe {recipe}: no such file; give an existing one"
+    if base_of(bundle) is None:
+        return f"the weights of {bundle.folder} are not there to train on from; use a model with a checkpoint folder"
+    return ""
