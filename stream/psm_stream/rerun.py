@@ -6,10 +6,8 @@ snapshot, base, recipe, seed and device. Same versions and same machine: the sam
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import queue
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, WorkerEvent
+from psm_stream.adaptation.plan import WORKER, missing
 from psm_stream.adaptation.worker import WorkerProcess
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.encoder import open_encoder
@@ -45,7 +44,6 @@ again. left out: there is nothing to compare with, since it failed when it was r
 Tell = Callable[[float, str], None]
 """Told how far a training is, 0..1, and in which phase."""
 
-WORKER = (sys.executable, "-m", "psm_adapt", "worker")
 SILENCE_S = 300.0
 """Nobody waits for a frame here, so a worker on a busy machine is given more time than beside a stream."""
 LONGEST_S = 24 * 3600.0
@@ -94,8 +92,10 @@ class Rerun:
 
 def check_can_train() -> None:
     """Raise AdaptationError: nothing can be trained here."""
-    if importlib.util.find_spec("torch") is None:
-        raise AdaptationError("--adapt rerun trains again, which needs torch: pip install 'psm-stream[adapt]'")
+    if missing():
+        raise AdaptationError(
+            f"--adapt rerun trains again, which needs {', '.join(missing())}: pip install 'psm-stream[adapt]'"
+        )
 
 
 def rerun(

@@ -250,8 +250,8 @@ def test_a_recorded_outcome_without_a_recipe_is_one_line(lab):
 
 
 def test_without_torch_it_is_said(monkeypatch):
-    monkeypatch.setattr(rerun_module.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(AdaptationError, match=r"needs torch: pip install 'psm-stream\[adapt\]'"):
+    monkeypatch.setattr(rerun_module, "missing", lambda: ["torch", "onnx"])
+    with pytest.raises(AdaptationError, match=r"needs torch, onnx: pip install 'psm-stream\[adapt\]'"):
         check_can_train()
 
 

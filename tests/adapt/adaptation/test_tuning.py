@@ -113,6 +113,9 @@ def test_it_ends_when_its_time_is_up_and_says_how_far_it_is(demo_snapshot: Path)
     assert "25 s" in tuned.why
     assert [(at.epoch, at.step, at.steps) for at in told] == [(1, 1, 10), (1, 2, 10), (2, 3, 10)]
     assert [at.left_s for at in told[1:]] == [15, 5]  # 80 and 70 s of steps, but the budget ends before
+    again = task_of(demo_snapshot, chosen)
+    tune(again, recipe(epochs=5, stop_after=1), 5, validate=falling(), clock=lambda: 0.0)
+    assert are_equal(weights(again.networks), weights(task.networks))  # as a rerun stops, however long it takes
 
 
 def test_a_loss_that_is_not_finite_is_an_error(demo_snapshot: Path) -> None:

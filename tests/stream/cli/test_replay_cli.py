@@ -282,6 +282,6 @@ def test_no_adaptations_are_said(folder, capsys):
 
 
 def test_rerun_without_torch_is_one_line(adapted, capsys, monkeypatch):
-    monkeypatch.setattr("psm_stream.rerun.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("psm_stream.rerun.missing", lambda: ["torch"])
     assert main([str(adapted), "--adapt", "rerun"]) == 1
     assert "needs torch: pip install 'psm-stream[adapt]'" in one_error(capsys)
