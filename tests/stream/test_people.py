@@ -12,6 +12,7 @@ from tests.stream.people_models import GENERAL_ID, worker_out
 
 from psm_stream import people
 from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
+from psm_stream.config import load
 from psm_stream.errors import AdaptationError, BundleError, ConfigError, DigestMismatch
 from psm_stream.people import (
     base_named,
@@ -28,6 +29,7 @@ from psm_stream.people import (
     numbers,
     readable,
 )
+from psm_stream.startup import _bundle
 
 
 @pytest.fixture(autouse=True)
@@ -238,6 +240,12 @@ def test_a_model_is_found_by_name(tmp_path: Path) -> None:
     shutil.rmtree(second / "checkpoint")
     with pytest.raises(AdaptationError, match="holds no checkpoint/, so nothing can start from it"):
         base_named("person:ada")
+
+
+def test_the_live_path_takes_a_model_by_name(tmp_path: Path) -> None:
+    first, second = (kept(tmp_path, "ada", letter * 12) for letter in "ab")
+    for chosen, folder in (({"encoder.model": "person:ada/001"}, first), ({"person": "ada"}, second)):
+        assert _bundle(load(None, chosen)).folder == folder
 
 
 def test_what_a_bundle_is_trained_on_from(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from psm_adapt.general.shipped import general_checkpoint
 from psm_adapt.networks.design import Design, Networks, build_networks, build_perceptual, empty_networks
 from psm_adapt.networks.vgg19_weights import Vgg19Weights, find_vgg19
 from psm_stream.errors import ConfigError
+from psm_stream.people import CHECKPOINT, PREFIX, base_named
 
 GENERAL = "general"
 """What `start_from` calls the general model that ships."""
@@ -65,7 +66,7 @@ def check_start(settings: TrainSettings) -> None:
 def _check_choices(settings: TrainSettings) -> None:
     """Check what the settings alone say. Raises ConfigError: as `start_of`."""
     if settings.approach.endswith("transfer") and settings.start_from is None:
-        wanted = "a checkpoint folder, an authors' .tar file, or general"
+        wanted = "a checkpoint folder, an authors' .tar file, person:NAME, or general"
         raise ConfigError(f"{settings.approach} needs start_from: {wanted}")
     if settings.design.identity:
         raise ConfigError("design.identity true: the identity stage is not trained here; set it to false")
@@ -86,6 +87,8 @@ def _read(path: Path, design: Design) -> tuple[dict[str, dict[str, Tensor]], str
     if path.is_file():
         _check(path, Design(), design)
         return read_authors(path).states, f"VGG19, as every published file carries it: from {path.name}", None
+    if path.as_posix().startswith(PREFIX):
+        path = Path(base_named(path.as_posix())) / CHECKPOINT
     checkpoint = open_checkpoint(path)
     _check(path, checkpoint.design, design)
     states = {name: checkpoint.tensors(name) for name in REQUIRED}

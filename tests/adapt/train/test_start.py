@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from tests.stream.people_models import worker_out
 
 from psm_adapt.authors import write_authors
 from psm_adapt.checkpoint import About, open_checkpoint, save_checkpoint
@@ -15,6 +16,7 @@ from psm_adapt.networks.design import Design, Networks, build_networks
 from psm_adapt.networks.vgg import Vgg19
 from psm_adapt.train.start import start_of
 from psm_stream.errors import CheckpointError, ConfigError
+from psm_stream.people import keep
 
 Make = Callable[..., TrainSettings]
 LIGHT = Design(generator="light", stem="learned", perceptual="none")
@@ -116,3 +118,16 @@ def test_general_is_the_model_that_ships() -> None:
         assert torch.equal(start.networks.encoder.state_dict()[name], tensor)
     with pytest.raises(ConfigError, match=r"start_from .*general has generator light, the settings say facecycle"):
         start_of(load(None, {"approach": "psm_transfer", "start_from": "general", "design.perceptual": "none"}))
+
+
+def test_a_person_is_named_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PSM_HOME", str(tmp_path / "home"))
+    keep("ada", worker_out(tmp_path / "out", "a" * 12, "b" * 12, general_checkpoint()))
+    shipped = open_checkpoint(general_checkpoint())
+    design = {"design.generator": "light", "design.stem": "learned", "design.perceptual": "random"}
+    chosen = {"approach": "psm_transfer", **design}
+    start = start_of(load(None, {**chosen, "start_from": "person:ada/001"}))
+    assert start.parent == shipped.about.model_id
+    assert torch.equal(start.networks.encoder.conv1[0].weight, shipped.tensors("encoder")["conv1.0.weight"])
+    with pytest.raises(ConfigError, match="did you mean ada"):
+        start_of(load(None, {**chosen, "start_from": "person:eda"}))
