@@ -387,21 +387,19 @@ class Live:
     def _say_the_last(self) -> None:
         """Publish the summary as the last of the statistics."""
         self.telemetry.count_rest(self._capture.captured, self._slot.undelivered)
+        self.final = {**self.summary(), "recent": self.telemetry.recent(), **self._verdict()}
+        self._send(self.builder.stats(self.final))
+
+    def _verdict(self) -> dict[str, Any]:
         stopped = self.stopped or Stop("interrupted")
         code, complaint = verdict(stopped, self._interrupted_by, self.telemetry, self.recording.failure)
-        self.final = {
-            **self.summary(),
-            "recent": self.telemetry.recent(),
-            "exit": code,
-            "exit_reason": complaint or stopped.reason,
-            "complaint": complaint,
-        }
-        self._send(self.builder.stats(self.final))
+        return {"exit": code, "exit_reason": complaint or stopped.reason, "complaint": complaint}
 
     def _stop_recording(self) -> None:
         self.recording.stop(self.stopped.reason if self.stopped else "interrupted")
         if not self.recording.join(is_hurried=lambda: self._interrupted_by is not None):
             self._console.warn("the disk is slow: the recording lacks its end, but opens")
+        self.final |= self._verdict()  # the disk may have refused the last records
         self._take_what_is_left()
 
     def _let_go(self) -> None:

@@ -221,6 +221,19 @@ def test_revert_swaps_the_encoder_and_the_recording_verifies_through_it(other: P
     assert session.info.models == tuple(ids)
 
 
+def test_a_recording_whose_last_records_are_refused_counts_in_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("psm_stream.record.writer.LogWriter.finish", full)
+    live = a_live(frames_of(3), record__root=str(tmp_path))
+    assert live.run().error is None
+    assert live.final["exit"] == 1
+    assert "No space left on device" in live.final["complaint"]
+
+
 def test_an_encoder_that_fails_ends_the_run_and_says_so_everywhere(tmp_path: Path, monkeypatch) -> None:
     live = a_live(frames_of(3), record__root=str(tmp_path))
     failure = ZeroDivisionError("in the middle")
