@@ -95,12 +95,12 @@ class Feed:
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._given = 0
+        self.given = 0
 
     def frames(self, count: int) -> None:
         for _ in range(count):
-            self._queue.put(picture(self._given, self._given / 30))
-            self._given += 1
+            self._queue.put(picture(self.given, self.given / 30))
+            self.given += 1
 
     def end(self) -> None:
         self._queue.put(None)

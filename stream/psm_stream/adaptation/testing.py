@@ -6,7 +6,7 @@ Run as a script, `fake_worker(...)` is its command. It takes a real worker's arg
                     event); without it, it works
     --do WHAT       one of MISDEEDS
     --end EVENT     done (default), rejected or failed
-    --bundle DIR    the bundle that it is done with, copied to OUT/bundle
+    --bundle DIR    the bundle that it is done with, copied to OUT/bundle; a checkpoint/ in it to OUT/checkpoint
     --wait FILE     it says its progress in the training until this file is there
 
 It leaves when its stdin ends.
@@ -101,6 +101,8 @@ def _finish(given: argparse.Namespace) -> None:
     if is_done and given.bundle is not None:
         shutil.copytree(given.bundle, out / "bundle")
         model_id = json.loads((out / "bundle" / "manifest.json").read_text("utf-8"))["model_id"]
+        if (out / "bundle" / "checkpoint").is_dir():
+            (out / "bundle" / "checkpoint").rename(out / "checkpoint")
     about = {
         "schema": 1,
         "accepted": is_done,

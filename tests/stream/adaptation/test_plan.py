@@ -1,0 +1,62 @@
+"""Whether a run adapts, and what it says of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from psm_stream.adaptation import plan as plans
+from psm_stream.adaptation.plan import Plan, make_plan
+from psm_stream.adaptation.words import intention
+from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
+from psm_stream.config import Settings, load
+from psm_stream.errors import ConfigError
+
+GENERAL = open_bundle(general_bundle())
+
+
+def settings(**given: str) -> Settings:
+    return load(None, {key.replace("__", "."): value for key, value in given.items()})
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> EncoderBundle:
+    """A model whose weights nobody has."""
+    folder = shutil.copytree(general_bundle(), tmp_path / "foreign")
+    manifest = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(manifest.replace(GENERAL.manifest.model_id, "0" * 12))
+    return open_bundle(folder)
+
+
+def test_auto_where_it_can_run_and_the_source_keeps_its_time() -> None:
+    assert make_plan(settings(), GENERAL, True).mode == "auto"
+    assert make_plan(settings(), GENERAL, False).mode == "off"
+    assert make_plan(settings(adapt="auto"), GENERAL, False).mode == "auto"
+    assert make_plan(settings(adapt="manual"), GENERAL, True).mode == "manual"
+    assert make_plan(settings(adapt="off"), GENERAL, True).mode == "off"
+
+
+def test_without_what_training_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "EXTRA", ("torch_that_is_not_there", "numpy"))
+    plan = make_plan(settings(), GENERAL, True)
+    assert plan.mode == "off"
+    assert plan.why == "torch_that_is_not_there is not installed; pip install 'psm-stream[adapt]'"
+    assert make_plan(settings(adapt="off"), GENERAL, True).mode == "off"
+    with pytest.raises(ConfigError, match=r"--adapt auto: torch_that_is_not_there is not installed.*--adapt off"):
+        make_plan(settings(adapt="auto"), GENERAL, True)
+
+
+def test_a_model_without_its_weights_cannot_be_trained_on(foreign: EncoderBundle) -> None:
+    assert make_plan(settings(), foreign, True).mode == "off"
+    with pytest.raises(ConfigError, match=r"the weights of .*foreign are not there"):
+        make_plan(settings(adapt="manual"), foreign, True)
+
+
+def test_the_banner_says_it() -> None:
+    assert intention(Plan("off", "as asked"), settings()) == "adaptation off: as asked"
+    manual = intention(Plan("manual", ""), settings(adaptation__recipe="paper"))
+    assert manual == "adaptation when C asks for it, by recipe paper"
+    assert intention(Plan("auto", ""), settings()) == (
+        "adaptation by a recipe for this device as soon as 500 faces are there, then every 600 s or when the face has "
+        "changed"
+    )
