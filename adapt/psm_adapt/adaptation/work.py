@@ -36,6 +36,7 @@ from psm_adapt.train.start import GENERAL, Start, perceptual_of
 from psm_adapt.train.world import World
 from psm_stream.bundle import MANIFEST, general_bundle, open_bundle
 from psm_stream.errors import AdaptationError, ConfigError
+from psm_stream.people import base_named
 
 SCHEMA = 1
 ADAPTATION = "adaptation.json"
@@ -52,9 +53,9 @@ _VERSIONS = ("torch", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu")
 class WorkJob:
     """What is to be done.
 
-    snapshot: the file. base: `general`, a checkpoint folder, or a model's folder with `checkpoint/` in it. config: a
-    recipe's name or file. out: folder for the result, new or empty. budget_s: less time than the recipe has, if set.
-    overrides: dotted keys of the recipe.
+    snapshot: the file. base: `general`, `person:NAME`, `person:NAME/NNN`, a checkpoint folder, or a model's folder with
+    `checkpoint/` in it. config: a recipe's name or file. out: folder for the result, new or empty. budget_s: less time
+    than the recipe has, if set. overrides: dotted keys of the recipe.
     """
 
     snapshot: Path
@@ -103,7 +104,10 @@ class Adaptation(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of it; exported is None when it was rejected. parent, child: the networks, for whoever looks on."""
+    """What became of it; exported is None when it was rejected. parent, child: the networks, for whoever looks on.
+
+    child, parts: None where it was rejected before any training.
+    """
 
     adaptation: Adaptation
     exported: Exported | None
@@ -122,10 +126,13 @@ class Base:
 
 
 def open_base(base: str) -> Base:
-    """Open what `WorkJob.base` names. Raises CheckpointError, BundleError: it is missing or damaged."""
+    """Open what `WorkJob.base` names.
+
+    Raises CheckpointError, BundleError, AdaptationError: it is missing or damaged. ConfigError: no such person.
+    """
     if base == GENERAL and not Path(base).exists():
         return Base(open_checkpoint(general_checkpoint()), open_bundle(general_bundle()).manifest.model_id)
-    folder = Path(base)
+    folder = Path(base_named(base))
     checkpoint = open_checkpoint(folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder)
     if (folder / MANIFEST).is_file():
         return Base(checkpoint, open_bundle(folder).manifest.model_id)
@@ -182,7 +189,7 @@ class _Work:
         about["figures"] = _finite({**screening.figures, **judgement.figures})
         reason = f"{judgement.reason}; {tuned.why}"
         if not judgement.accepted:
-            return self._rejected(about, reason, parent, kept, parts)
+            return self._rejected(about, reason, parent, kept, parts, child)
         self._enter("exporting")
         exported = self._export(base, child, kept, tuned)
         about |= {"model_id": exported.model_id, "checkpoint_id": exported.checkpoint_id}
@@ -257,11 +264,17 @@ class _Work:
         )
 
     def _rejected(
-        self, about: dict[str, Any], reason: str, parent: Networks, snapshot: Snapshot, parts: Split | None = None
+        self,
+        about: dict[str, Any],
+        reason: str,
+        parent: Networks,
+        snapshot: Snapshot,
+        parts: Split | None = None,
+        child: Networks | None = None,
     ) -> Outcome:
         adaptation = self._finish(about, False, reason)
         self._tell({"event": "rejected", **_plain(adaptation)})
-        return Outcome(adaptation, None, parent, None, snapshot, parts)
+        return Outcome(adaptation, None, parent, child, snapshot, parts)
 
     def _finish(self, about: dict[str, Any], accepted: bool, reason: str) -> Adaptation:
         self._enter("")
