@@ -15,7 +15,9 @@ Subcommand: TypeAlias = Callable[[Sequence[str]], int]
 COMMANDS = {
     "crops": "align videos, images or sessions into a crop store",
     "train": "train a model from a config",
+    "finetune": "make a person's own model of videos, images or sessions, and a report",
     "general": "make the general model: synthetic people, a teacher, two stages of training",
+    "worker": "adapt a model in a process of its own, for psm-stream",
     "evaluate": "probe an embedding, by the published protocols and the honest ones",
     "people": "list, show, export, import, delete and verify people's own models",
     "import": "read a published FaceCycle or PSM checkpoint",

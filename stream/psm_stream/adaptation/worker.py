@@ -83,7 +83,7 @@ class WorkerProcess:
         self._stopping = True
         self._wake.set()
 
-    def join(self, timeout_s: float) -> bool:
+    def join(self, timeout_s: float | None = None) -> bool:
         """Wait until the process is gone and the last event given. Returns False when it is not yet."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
