@@ -91,13 +91,12 @@ class Recorded:
             accepted=self.is_accepted,
             reason=self.text("reason"),
             model_id=self.text("model_id") or None,
-            parent=self.text("parent") or None,
+            parent=self.text("parent") or _text(self.job, "parent") or None,
         )
 
     def text(self, key: str) -> str:
         """Return a text of the outcome; "" if it has none."""
-        value = self.outcome.get(key)
-        return value if isinstance(value, str) else ""
+        return _text(self.outcome, key)
 
 
 def size_of(handover: Handover) -> int:
@@ -217,6 +216,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if isinstance(schema, int) and schema > SCHEMA:
         raise SessionError(f"{path} has schema {schema}, this psm-stream reads {SCHEMA}; install a newer one")
     return tree
+
+
+def _text(tree: Mapping[str, Any], key: str) -> str:
+    value = tree.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def _outcome(handover: Handover) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from psm_stream.values import SwapEncoder
 from psm_stream.verify import verify
 
 PARENT, CHILD = "0123456789ab", "111111111111"
-JOB = {"base": "general", "recipe": "fast", "seed": 3, "device": "cpu"}
+JOB = {"base": "general", "recipe": "fast", "seed": 3, "device": "cpu", "parent": PARENT}
 
 
 @pytest.fixture
@@ -102,6 +102,7 @@ def test_rejected_and_failed_ones_are_kept_in_order_without_a_model(desk, tmp_pa
     recorder.stop()
     assert recorder.join(60)
     entries = read_info(recorder.folder).adaptations
+    assert [entry.parent for entry in entries] == ["0" * 12, PARENT, "0" * 12]  # of a failure as the job has it
     assert [(entry.accepted, entry.reason, entry.model_id) for entry in entries] == [
         (False, "no better than its parent", None),
         (False, "killed by signal 9", None),
