@@ -189,7 +189,7 @@ class _Work:
         about["figures"] = _finite({**screening.figures, **judgement.figures})
         reason = f"{judgement.reason}; {tuned.why}"
         if not judgement.accepted:
-            return self._rejected(about, reason, parent, kept, parts, child)
+            return self._rejected(about, reason, parent, kept, parts=parts, child=child)
         self._enter("exporting")
         exported = self._export(base, child, kept, tuned)
         about |= {"model_id": exported.model_id, "checkpoint_id": exported.checkpoint_id}
@@ -269,6 +269,7 @@ class _Work:
         reason: str,
         parent: Networks,
         snapshot: Snapshot,
+        *,
         parts: Split | None = None,
         child: Networks | None = None,
     ) -> Outcome:
