@@ -115,8 +115,8 @@ class AdaptationSettings(Section):
     """Faces that must have come since the last start, whatever the reason for another."""
     silence_s: float = Field(default=60.0, gt=0)
     """A worker that says nothing for so long is killed."""
-    budget_s: float = Field(default=600.0, gt=0)
-    """Training ends after so long, and the best epoch so far is taken."""
+    budget_s: float | None = Field(default=None, gt=0)
+    """Training ends after so long, and the best epoch so far is taken; None is as the recipe says."""
     backoff_s: float = Field(default=60.0, gt=0)
     """First wait after a failure or rejection; doubles up to backoff_max_s."""
     backoff_max_s: float = Field(default=1800.0, gt=0)

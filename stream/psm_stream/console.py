@@ -71,7 +71,7 @@ class Console:
 
     def _tell_adaptation(self, subject: str, fields: Mapping[str, Any]) -> None:
         line = words.news(subject, fields)
-        if subject == "adapt.failed":
+        if subject == "adapt.failed" and not fields["stopped"]:
             self.warn(line)
         elif line:
             self.say(line, {"adapt.done": "green", "adapt.rejected": "yellow"}.get(subject, ""))

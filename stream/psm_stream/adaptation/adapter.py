@@ -32,6 +32,8 @@ from psm_stream.values import NAN, Embedding, Notice, SwapEncoder
 
 TELL_EVERY_S = 1.0
 """Progress is published at most so often, but for a new phase or epoch."""
+LONGEST_S = 3600.0
+"""A worker whose recipe alone limits its time is killed after so long."""
 LEAVING_S = 10.0
 """How long the folder of an adaptation waits for its worker to be gone."""
 OUT = "out"
@@ -148,7 +150,8 @@ class Adapter:
             try:
                 self._begin(why)
             except PsmError as error:
-                self._tell("failed", {"reason": str(error), "retry_s": self._triggers.ended(now, Ended.FAILED)})
+                retry_s = self._triggers.ended(now, Ended.FAILED)
+                self._tell("failed", {"reason": str(error), "stopped": False, "retry_s": retry_s})
 
     def take(self, said: Said) -> None:
         """Take what came from aside."""
@@ -243,7 +246,8 @@ class Adapter:
 
     def _begin(self, trigger: str) -> None:
         """Write a snapshot aside. Raises PsmError: there is nothing to start from, or nowhere to work."""
-        now, settings, bundle = self._clock(), self._settings.adaptation, self._pipeline.encoder.bundle
+        newest = self._pipeline.waiting or self._pipeline  # one that is ordered is taken by the next frame
+        now, settings, bundle = self._clock(), self._settings.adaptation, newest.encoder.bundle
         base = base_of(bundle)
         if base is None:
             raise AdaptationError(f"the weights of {bundle.folder} are not there to train on from; send REVERT first")
@@ -276,7 +280,7 @@ class Adapter:
             lambda event: self._post(Said(attempt.number, event)),
             clock=self._clock,
             silence_s=settings.silence_s,
-            budget_s=settings.budget_s,
+            budget_s=settings.budget_s or LONGEST_S,
             log=attempt.folder / "worker.log",
         )
         worker.start()
@@ -294,6 +298,7 @@ class Adapter:
             "--device": job["device"],
             "--budget": job["budget_s"],
             "--person": job["person"],
+            "--memory-mb": self._settings.adaptation.memory_mb,
         }
         return [*self._plan.command, *(str(part) for pair in given.items() if pair[1] is not None for part in pair)]
 
@@ -301,7 +306,7 @@ class Adapter:
         last, now = attempt.progress, self._clock()
         attempt.progress = progress
         is_new = last is None or (last.phase, last.epoch) != (progress.phase, progress.epoch)
-        if is_new or now - attempt.told_at >= TELL_EVERY_S:
+        if attempt.started is not None and (is_new or now - attempt.told_at >= TELL_EVERY_S):
             attempt.told_at = now
             self._tell("progress", asdict(progress))
 
@@ -341,7 +346,8 @@ class Adapter:
     def _fail(self, attempt: Attempt, reason: str, how: Ended) -> None:
         """End without a new model: it failed, or was stopped, at whatever point."""
         if attempt.outcome is not None:
-            self.adaptations[-1] = _entry(attempt.outcome) | {"accepted": False, "reason": reason}
+            why = f"{attempt.outcome.reason}; but it is not taken: {reason}"
+            self.adaptations[-1] |= {"accepted": how is Ended.STOPPED, "reason": why}
         else:
             self.adaptations.append(_entry_without_outcome(attempt, reason, self._clock()))
             if attempt.worker is not None:
@@ -349,7 +355,7 @@ class Adapter:
                 recorded = self._recording.adaptation(attempt.folder, attempt.job, reason)
                 attempt.pending.append(recorded.exception)
             self._workspace.discard(attempt.folder, attempt.pending)
-        self._tell("failed", {"reason": reason, "retry_s": self._end(how)})
+        self._tell("failed", {"reason": reason, "stopped": how is Ended.STOPPED, "retry_s": self._end(how)})
 
     def _end(self, how: Ended) -> float | None:
         """Be idle again. Returns in how many seconds the next try is, if one is planned."""

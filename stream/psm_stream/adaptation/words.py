@@ -46,12 +46,12 @@ def news(subject: str, fields: Mapping[str, Any]) -> str:
             how = f"{fields['epochs']} epochs from {fields['parent']} on {fields['device']}, recipe {fields['recipe']}"
             return f"adapting ({fields['trigger']}): {fields['frames']} faces, {how}"
         case "adapt.done":
-            return f"adapted in {fields['seconds']:.0f} s: {fields['model_id']}{_losses(fields)}; {fields['reason']}"
+            return f"adapted in {fields['seconds']:.0f} s: {fields['model_id']}; {fields['reason']}"
         case "adapt.rejected":
-            what = f"adapted model rejected after {fields['seconds']:.0f} s{_losses(fields)}"
+            what = f"adapted model rejected after {fields['seconds']:.0f} s"
             return f"{what}: {fields['reason']}{_again(fields)}"
         case "adapt.failed":
-            return f"no adaptation: {fields['reason']}{_again(fields)}"
+            return f"adaptation ended without a new model: {fields['reason']}{_again(fields)}"
     return ""
 
 
@@ -61,11 +61,6 @@ def _idle(adapting: Mapping[str, Any], faces: int, capacity: int) -> str:
     if adapting["mode"] == "manual" or adapting["paused"]:
         return "when C asks for it"
     return f"waits for faces: {faces} of {capacity}" if faces < capacity else "waits for the next occasion"
-
-
-def _losses(fields: Mapping[str, Any]) -> str:
-    before, after = fields["loss_before"], fields["loss_after"]
-    return "" if math.isnan(before) or math.isnan(after) else f", loss on held-out faces {before:.4f} -> {after:.4f}"
 
 
 def _again(fields: Mapping[str, Any]) -> str:

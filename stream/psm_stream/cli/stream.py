@@ -160,7 +160,9 @@ def _introduction(live: Live, seconds: float) -> str:
     from psm_stream.adaptation.words import intention
 
     about = live.parts.describe(live.pipeline.encoder)
-    model = f"encoder {live.pipeline.encoder.model_id} on {about['providers'][0]} ({about['provider_why']})"
+    whose = live.pipeline.encoder.bundle.manifest.person
+    of_whom = f" of {whose}" if whose else ""
+    model = f"encoder {live.pipeline.encoder.model_id}{of_whom} on {about['providers'][0]} ({about['provider_why']})"
     untrained = "" if about["trained"] else f"\n{UNTRAINED}"
     person = live.parts.settings.person
     stranger = f"\nno model of {person} yet: the general encoder runs" if person and not newest_model(person) else ""

@@ -41,11 +41,12 @@ def test_the_news() -> None:
     assert words.news("adapt.started", started) == (
         "adapting (first fill): 486 faces, 10 epochs from a on cpu, recipe paper"
     )
-    result = {"seconds": 61.2, "model_id": "b", "loss_before": 0.5, "loss_after": 0.4, "reason": "better"}
-    assert words.news("adapt.done", result) == "adapted in 61 s: b, loss on held-out faces 0.5000 -> 0.4000; better"
-    rejected = result | {"loss_before": NAN, "reason": "too few faces", "retry_s": 60.0}
+    result = {"seconds": 61.2, "model_id": "b", "reason": "better"}
+    assert words.news("adapt.done", result) == "adapted in 61 s: b; better"
+    rejected = result | {"reason": "too few faces", "retry_s": 60.0}
     assert words.news("adapt.rejected", rejected) == (
         "adapted model rejected after 61 s: too few faces; tries again in 60 s at the earliest"
     )
-    assert words.news("adapt.failed", {"reason": "killed", "retry_s": NAN}) == "no adaptation: killed"
+    failed = {"reason": "killed", "retry_s": NAN}
+    assert words.news("adapt.failed", failed) == "adaptation ended without a new model: killed"
     assert words.news("adapt.progress", {}) == ""
