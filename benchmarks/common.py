@@ -118,13 +118,15 @@ def installed(command: str) -> str:
 class Stream:
     """One psm-stream process. Leave the `with` block and it is gone.
 
-    t_start: when it was started, s monotonic. Ports are free ones unless the options name them.
+    t_start: when it was started, s monotonic. Ports are free ones unless the options name them. program: what to run
+    instead of the installed psm-stream.
     """
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, program: Sequence[str] = ()) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="psm-benchmark-")
         self._summary, self._log = Path(self._folder.name, "summary.json"), Path(self._folder.name, "stderr.txt")
-        command = [installed("psm-stream"), "--summary", str(self._summary), *options]
+        program = program or [installed("psm-stream")]
+        command = [*program, "--summary", str(self._summary), *options]
         if "--control-port" not in options:
             command += ["--control-port", "auto"]
         self.t_start = time.monotonic()
