@@ -42,7 +42,7 @@ def job(arguments: Sequence[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _leave_at_once())
     limits.follow_parent(_leave_at_once)
-    print(f"runs at {limits.step_back()}", file=sys.stderr, flush=True)
+    limits.step_back()
     with Voice(_own_stdout(), time.monotonic) as voice:
         try:
             _work(arguments, voice)

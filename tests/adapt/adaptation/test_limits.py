@@ -26,8 +26,8 @@ def said_by(script: str, **environment: str) -> str:
 
 @LINUX
 def test_it_steps_back_behind_every_other_process() -> None:
-    script = "import os; said = limits.step_back(); print(said, os.nice(0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
-    assert said_by(script) == "nice 19, SCHED_IDLE 19 True"
+    script = "import os; limits.step_back(); print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_IDLE)"
+    assert said_by(script) == "19 True"
 
 
 @LINUX

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.adapt.adaptation.test_work import ANY, QUICK
 
 from psm_stream.adaptation.events import Done, Failed, Progress, Rejected, Started, WorkerEvent
 from psm_stream.adaptation.worker import WorkerProcess
@@ -16,10 +17,9 @@ from psm_stream.bundle import open_bundle
 @pytest.mark.timeout(600)
 def test_a_real_adaptation_from_end_to_end(demo_snapshot: Path, tmp_path: Path) -> None:
     told: queue.SimpleQueue[WorkerEvent] = queue.SimpleQueue()
-    easy = {"run.epochs": "1", "run.batch_size": "8", "screen.fewest": "20", "gate.gain": "0", "gate.informed": "-1"}
-    easy |= {"gate.neutral": "9", "gate.rank": "0", "gate.spread": "0", "gate.neighbours": "0"}
     given = {"snapshot": demo_snapshot, "base": "general", "config": "cpu", "out": tmp_path / "out", "person": "ann"}
-    words = [word for key, value in {**given, **easy}.items() for word in (f"--{key}", str(value))]
+    options = {**given, **QUICK, **ANY, "gate.neighbours": "0"}
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     command = [sys.executable, "-m", "psm_adapt", "worker", *words]
     log = tmp_path / "worker.log"
     worker = WorkerProcess(command, told.put, clock=time.monotonic, silence_s=120.0, budget_s=480.0, log=log)
