@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from psm_stream.adaptation.events import (
@@ -39,6 +39,8 @@ ABOUT: dict[str, Any] = {
 }
 DONE = {"event": "done", **ABOUT, "bundle": "/out/bundle", "checkpoint": "/out/checkpoint"}
 REJECTED = {"event": "rejected", **ABOUT, "accepted": False, "model_id": None, "checkpoint_id": None}
+
+ON_A_BUSY_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def line(event: dict[str, Any]) -> bytes:
@@ -106,6 +108,7 @@ def test_each_field_that_is_used_must_be_there(event: dict[str, Any]) -> None:
             read_event(line({name: value for name, value in event.items() if name != key}))
 
 
+@ON_A_BUSY_MACHINE
 @given(st.binary())
 def test_any_bytes_are_an_event_or_an_error(something: bytes) -> None:
     with suppress(AdaptationError):
@@ -113,6 +116,7 @@ def test_any_bytes_are_an_event_or_an_error(something: bytes) -> None:
     assert shown(something).isprintable()
 
 
+@ON_A_BUSY_MACHINE
 @given(st.dictionaries(st.sampled_from(sorted({*STARTED, *PROGRESS, *DONE})), st.none() | st.text() | st.floats()))
 def test_any_fields_are_an_event_or_an_error(fields: dict[str, Any]) -> None:
     for event in (STARTED, PROGRESS, DONE, REJECTED):
@@ -120,6 +124,7 @@ def test_any_fields_are_an_event_or_an_error(fields: dict[str, Any]) -> None:
             read_event(line(event | fields))
 
 
+@ON_A_BUSY_MACHINE
 @given(st.text())
 def test_a_line_is_one_that_a_terminal_can_show(text: str) -> None:
     assert one_line(text).isprintable()
