@@ -41,8 +41,6 @@ class TuneSettings(Section):
     """Training ends after so many epochs as if time were up then; rates still go by `epochs`. For reruns."""
     encoder_lr: float = Field(default=1.0, ge=0)
     """Factor on the encoder's learning rate."""
-    blend: float = Field(default=1.0, gt=0, le=1)
-    """How far the model lies on the line from the parent's weights to the tuned ones: 1 is the tuned ones."""
 
 
 class ExportSettings(Section):

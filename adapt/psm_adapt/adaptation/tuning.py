@@ -40,7 +40,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What fine-tuning gave. The task's networks hold the weights of the best epoch, blended as the recipe says.
+    """What fine-tuning gave. The task's networks hold the weights of the best epoch.
 
     epoch: the best one, 0 if none did better than the start. epochs: how many were finished. validation: loss on the
     faces held out, after 0, 1, 2 ... epochs. losses: mean training loss of each epoch. why: why it ended.
@@ -64,7 +64,7 @@ def tune(
     clock: Clock,
     tell: Callable[[Progress], None] = lambda _: None,
 ) -> Tuned:
-    """Fine-tune a task's networks, and leave the weights of the best epoch in them, blended as the recipe says.
+    """Fine-tune a task's networks, and leave the weights of the best epoch in them.
 
     Args:
         task: Networks, faces and objective, on the device.
@@ -77,17 +77,6 @@ def tune(
     Raises TrainingError: a loss or a gradient is not finite.
     """
     return _Tuning(task, recipe, seed, validate=validate, clock=clock, tell=tell).run()
-
-
-def blended(parent: dict[str, Tensor], child: dict[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Go from the parent's weights towards the child's. share: 0 is the parent, 1 the child.
-
-    Fine-tuned weights and those they started from lie in one valley, and a point between them is often more robust than
-    either, the more so when there is little to learn from. Source: Wortsman et al., CVPR 2022 (WiSE-FT), equation 1.
-    """
-    if share == 1:
-        return child
-    return {name: torch.lerp(parent[name], value, share) for name, value in child.items()}
 
 
 class _Tuning:
@@ -120,8 +109,7 @@ class _Tuning:
     def run(self) -> Tuned:
         validation = [self.validate()]
         losses: list[float] = []
-        start = self._weights()
-        best, weights = 0, start
+        best, weights = 0, self._weights()
         why = "all epochs done"
         for epoch in range(1, self.recipe.run.epochs + 1):
             if len(losses) == self.recipe.run.stop_after:
@@ -135,7 +123,7 @@ class _Tuning:
             validation.append(self.validate())
             if validation[-1] < validation[best]:
                 best, weights = epoch, self._weights()
-        self.task.networks.load_state_dict(blended(start, weights, self.recipe.run.blend))
+        self.task.networks.load_state_dict(weights)
         seconds = self.clock() - self.started
         return Tuned(best, len(losses), self.step, tuple(validation), tuple(losses), seconds, why)
 

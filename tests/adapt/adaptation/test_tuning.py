@@ -125,14 +125,3 @@ def test_a_loss_that_is_not_finite_is_an_error(demo_snapshot: Path) -> None:
         next(iter(task.networks.encoder.parameters())).fill_(float("nan"))
     with pytest.raises(TrainingError, match="nan"):
         tune(task, chosen, 5, validate=falling(), clock=lambda: 0.0)
-
-
-def test_a_blend_lies_on_the_line_from_parent_to_child(demo_snapshot: Path) -> None:
-    whole, half = recipe(epochs=1), recipe(epochs=1, blend=0.5)
-    tasks = [task_of(demo_snapshot, chosen) for chosen in (whole, half)]
-    start = weights(tasks[0].networks)
-    for task, chosen in zip(tasks, (whole, half), strict=True):
-        tune(task, chosen, 5, validate=falling(), clock=lambda: 0.0)
-    far, near = (moved(start, task.networks) for task in tasks)
-    assert far.norm() > 0
-    assert torch.allclose(near, far / 2, atol=1e-6)
