@@ -129,6 +129,8 @@ class Stream:
         command = [*program, "--summary", str(self._summary), *options]
         if "--control-port" not in options:
             command += ["--control-port", "auto"]
+        if "--adapt" not in command:  # a training beside it would be measured, too
+            command += ["--adapt", "off"]
         self.t_start = time.monotonic()
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)

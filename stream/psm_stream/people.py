@@ -19,6 +19,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -166,10 +167,16 @@ def base_of(bundle: EncoderBundle) -> str | None:
     Returns `general` for the encoder that ships, the bundle's folder when it holds `checkpoint/` too, else None: its
     weights are not there.
     """
-    if bundle.manifest.model_id == open_bundle(general_bundle()).manifest.model_id:
+    if bundle.manifest.model_id == _general_id():
         return GENERAL
     has_weights = (bundle.folder / CHECKPOINT / ABOUT).is_file()
     return str(bundle.folder) if has_weights else None
+
+
+@cache
+def _general_id() -> str:
+    """Of the encoder that ships; read once, since a live run asks between two frames."""
+    return open_bundle(general_bundle()).manifest.model_id
 
 
 def base_named(base: str) -> str:

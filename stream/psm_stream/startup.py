@@ -120,8 +120,7 @@ def _encoders(bundle: EncoderBundle, settings: EncoderSettings) -> tuple[Encoder
 
 def _bundle(settings: Settings) -> EncoderBundle:
     """The bundle asked for, else the person's newest, else the general one."""
-    wanted = settings.encoder.model
-    chosen = newest_model(settings.person) if wanted is None and settings.person else wanted
-    if wanted is not None:
-        chosen = Path(base_named(str(wanted)))
-    return open_bundle(chosen or general_bundle())
+    if settings.encoder.model is not None:
+        return open_bundle(Path(base_named(settings.encoder.model.as_posix())))
+    newest = newest_model(settings.person) if settings.person else None
+    return open_bundle(newest or general_bundle())

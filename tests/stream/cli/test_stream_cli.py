@@ -61,7 +61,8 @@ def test_a_subscriber_receives_embeddings_with_time_stamps_and_truth(start: Star
 
 
 def test_live_gaps_in_the_index_are_the_dropped_frames(start: Start) -> None:
-    running = start("--source", "demo", "--source.fps", "400", "--duration", "3")  # more than the pipeline can take
+    fps = "400"  # more than the pipeline can take
+    running = start("--source", "demo", "--source.fps", fps, "--duration", "3", "--adapt", "off")
     indices = []
     with Subscriber(running.address(), ["embedding."]) as subscriber:
         while (message := subscriber.receive(2.0)) is not None:
