@@ -45,6 +45,7 @@ GOAL_RATIO = 1.5
 """p95 while training, as a multiple of p95 in the idle part."""
 GOAL_GAP_MS = 100.0
 VIDEO_S = 50
+WORST = 8
 TRAINING_PATIENCE_S = 900.0
 ENDS = ("notify.adapt.done", "notify.adapt.rejected", "notify.adapt.failed")
 SHOWN = ("reason", "frames", "epochs", "seconds", "loss_before", "loss_after", "recipe", "device", "model_id")
@@ -92,6 +93,7 @@ def one_round(source: Sequence[str], options: argparse.Namespace) -> dict[str, A
         "off": baseline,
         **parts,
         "swap": auto.swap(),
+        "worst": auto.worst(),
         "adaptation": auto.outcome(),
         "worker": auto.worker,
         "frames": auto.summary["frames"],
@@ -169,6 +171,26 @@ class Watched:
             "ours_busy": round(spent[1] / (samples[-1].t - samples[0].t), 2) if spent else None,
             "rss_mb": round(float(np.median([one.rss_mb for one in samples])), 1) if samples else None,
         }
+
+    def worst(self) -> list[dict[str, Any]]:
+        """The latest embeddings after warming up, and what was last said before each."""
+        late = sorted(
+            (one for one in self.embeddings if one.t_receive > self.began + WARM_UP_S),
+            key=lambda one: one.header["t_capture"] - one.t_receive,
+        )[:WORST]
+        found = []
+        for one in late:
+            said = [notice for notice in self.notices if notice.t_receive <= one.t_receive]
+            last = said[-1] if said else None
+            what = f"{last.topic} {last.header.get('phase', '')}".strip() if last else ""
+            found.append(
+                {
+                    "latency_ms": round(1e3 * (one.t_receive - one.header["t_capture"]), 1),
+                    "captured_at_s": round(one.header["t_capture"] - self.began, 2),
+                    "after": f"{one.t_receive - last.t_receive:.2f} s {what}" if last else "",
+                }
+            )
+        return found
 
     def swap(self) -> dict[str, Any] | None:
         """The gap at the swap, and messages of the wrong model."""
