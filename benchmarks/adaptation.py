@@ -52,7 +52,7 @@ RECIPES = {"cpu": "cpu,paper", "cuda": "gpu,paper"}
 PUBLISHED = {"cpu": "paper", "cuda": "gpu"}
 OPEN_GATE = {
     "gate.gain": "0",
-    "gate.informed": "-1",
+    "gate.informed": "0",
     "gate.neutral": "1e9",
     "gate.rank": "0",
     "gate.spread": "0",

@@ -36,7 +36,7 @@ SETTLED = slice(2, 5)
 RECIPE = """\
 approach: psm
 run: {epochs: 1}
-gate: {gain: 0, informed: -1, neutral: 1.0e+9, rank: 0, spread: 0, neighbours: 0}
+gate: {gain: 0, informed: 0, neutral: 1.0e+9, rank: 0, spread: 0, neighbours: 0}
 """
 _MODELS, _SWAPS = "PSM_BENCHMARK_MODELS", "swaps"
 
