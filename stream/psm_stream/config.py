@@ -109,7 +109,7 @@ class AdaptationSettings(Section):
     """auto (by device), the name of a recipe in configs/adapt/, or a YAML file."""
     every_s: float = Field(default=600.0, gt=0)
     """Adapt again so long after the last start."""
-    drift: float = Field(default=1.0, gt=0)
+    drift: float = Field(default=0.6, gt=0)
     """Adapt again when the mean embedding has moved by so many times its spread."""
     min_new_faces: int = Field(default=250, ge=1)
     """Faces that must have come since the last start, whatever the reason for another."""

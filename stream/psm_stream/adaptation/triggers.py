@@ -94,7 +94,11 @@ class Drift:
 
     value: the distance between the mean of the last minute or so (exponential window, WINDOW_S) and the mean over the
     first WINDOW_S after `restart`, in units of the spread there: sqrt(|m1 - m0|^2 / trace(covariance)). 0 for the same
-    distribution, 1 when the mean has moved by the whole spread of what the face did; NaN-free, 0 until both are known.
+    distribution, 1 when the mean has moved by the whole spread of what the face did; 0 until both are known.
+
+    With the general encoder, whose codes say little of who it is and how the light falls, it was 0.15 to 0.22 between
+    the two halves of a minute of one speaker (four of GRID), at most 0.6 between quarters of a minute, and between two
+    people 0.3 to 1.4, 0.6 in the median. So the default notices a new face about every second time, and no sentence.
     """
 
     def __init__(self) -> None:
