@@ -100,7 +100,11 @@ def measured(stores: list[CropStore], likeness: Likeness, count: int) -> dict[st
             "refused": refused,
             "people_refused": sorted({line.split("/")[0] for line in refused}),
             "apart_largest": [round(value, 1) for value in sorted(apart)[-4:]],
-            "steadiness_lowest": round(min(result.figures.get("screen_steadiness", 9) for *_, result in found), 2),
+            **{
+                f"{name}_{kind}_lowest": round(min(result.figures[f"screen_{name}_{kind}"] for *_, result in found), 3)
+                for name in ("pictures", "landmarks")
+                for kind in ("motion", "steadiness")
+            },
             "seconds_each": round(seconds, 2),
         },
         "two_people": mixtures(good, people, likeness, count),

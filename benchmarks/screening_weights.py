@@ -93,7 +93,7 @@ def fit_network(images: torch.Tensor, labels: torch.Tensor) -> tuple[OcclusionNe
             shift = tuple(int(step) for step in torch.randint(-1, 2, (2,)))
             loss = binary_cross_entropy_with_logits(network(images[some].roll(shift, (2, 3))), labels[some])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
             total += loss.item()

@@ -38,17 +38,18 @@ _PAIRS_AT_ONCE = 16
 class GateSettings(Section):
     """How much better a child must be, and how much else it may lose."""
 
-    gain: float = Field(default=0.02, ge=0, lt=1)
+    gain: float = Field(default=0.01, ge=0, lt=1)
     """Least share by which both the loss and the error of rebuilt faces must be lower than the parent's."""
-    informed: float = Field(default=0.05, ge=0, le=1)
-    """Least share of the error between two faces that a face's own code takes away."""
-    neutral: float = Field(default=1.25, ge=1)
+    informed: float = Field(default=0.02, ge=-1, le=1)
+    """Least share of the error with the other's code that a face's own code takes away; codes that say nothing have 0,
+    and a model that does not know this person may have less."""
+    neutral: float = Field(default=1.15, ge=1)
     """Most that the distance between neutral faces may be, as a multiple of the parent's."""
     rank: float = Field(default=0.5, ge=0)
     """Least effective rank of the codes, as a multiple of the parent's."""
-    spread: float = Field(default=0.3, ge=0)
+    spread: float = Field(default=0.2, ge=0)
     """Least spread of the codes, as a multiple of the parent's."""
-    neighbours: float = Field(default=0.3, ge=0, le=1)
+    neighbours: float = Field(default=0.2, ge=0, le=1)
     """Least share of nearest neighbours kept, from 0 for chance to 1 for all."""
     nearest: int = Field(default=5, ge=1)
     """How many neighbours a face has."""
@@ -199,9 +200,9 @@ def _pairs(images: Tensor) -> Iterator[Tensor]:
 
 def _figures(before: _Seen, after: _Seen, settings: GateSettings) -> dict[str, float]:
     kept = kept_neighbours(before.codes, after.codes, settings.nearest, settings.apart)
-    rank_before, rank_after = effective_rank(before.codes), effective_rank(after.codes)
+    rank_before, rank_after = _rank(before.codes), _rank(after.codes)
     spread_before, spread_after = spread(before.codes), spread(after.codes)
-    figures = {
+    return {
         "faces": float(len(after.codes)),
         "loss_before": before.loss,
         "loss_after": after.loss,
@@ -217,7 +218,10 @@ def _figures(before: _Seen, after: _Seen, settings: GateSettings) -> dict[str, f
         "code_spread_after": spread_after,
         "neighbours_kept": kept,
     }
-    return figures
+
+
+def _rank(codes: Tensor) -> float:
+    return effective_rank(codes) if bool(torch.isfinite(codes).all()) else math.nan
 
 
 def _informed(seen: _Seen) -> float:
@@ -234,8 +238,8 @@ def _objections(f: dict[str, float], settings: GateSettings) -> Iterator[str]:
         yield from _too_high(f, key, what, 1 - settings.gain)
     if f["informed_after"] < settings.informed:
         yield (
-            f"the codes say too little: a face's own code takes {f['informed_after']:.1%} of the error away, "
-            f"at least {settings.informed:.1%} is asked for (the parent's {f['informed_before']:.1%})"
+            f"the codes say too little: with its own code a face is rebuilt {f['informed_after']:.1%} better than with "
+            f"another's, at least {settings.informed:.1%} is asked for (the parent's {f['informed_before']:.1%})"
         )
     yield from _too_high(f, "neutral_distance", "distance between neutral faces", settings.neutral)
     for key, least in (("rank", settings.rank), ("spread", settings.spread)):

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from psm_adapt.adaptation.likeness import Groups, looks, shapes, two_groups
 from psm_adapt.adaptation.occlusion import occlusion_scores
 from psm_adapt.adaptation.screening_weights import screening_weights
+from psm_stream.align import template
 from psm_stream.sections import Section
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Rows = NDArray[np.int64]
 
 _AT_ONCE = 64
+_CROP_PX = 128
 _FLAT = 4.0
 """Grey levels: a picture of less contrast is not stretched further."""
 
@@ -41,9 +43,11 @@ class ScreenSettings(Section):
     smoothness: float = Field(default=0.6, ge=0, le=1)
     """Least correlation of neighbouring pixels, of 64x64: noise has 0, faces have 0.9 and more."""
     motion: float = Field(default=0.12, ge=0)
-    """A buffer that moves less than this, in deviations of the picture, is looked at for being a still image."""
-    steadiness: float = Field(default=1.6, ge=0)
-    """Its motion over that between neighbours must be at least so much: a still under noise has 1, a slow nod 3."""
+    """A buffer whose picture moves less than this, in its deviations, is looked at for being a still image."""
+    motion_px: float = Field(default=0.5, ge=0)
+    """So is one whose landmarks move less than this, px of a crop of 128."""
+    steadiness: float = Field(default=1.5, ge=0)
+    """Such motion, over that from face to face, must be at least so much: a still under noise has 1, a slow nod 3."""
     hidden: float = 3.0
     """Occlusion score above which a face is hidden, unless the person's own faces score high."""
     hidden_over: float = Field(default=4.0, ge=0)
@@ -103,11 +107,19 @@ class _Look:
         return f"the faces look like noise: neighbouring pixels correlate by {smoothness:.2f}; check the camera"
 
     def alive(self) -> str:
-        motion, steadiness = _motion(self._crops())
-        self.figures |= {"screen_motion": motion, "screen_steadiness": steadiness}
-        if motion >= self.settings.motion or steadiness >= self.settings.steadiness:
-            return ""
-        return f"a still image: nothing moves but noise (motion {motion:.3f}, steadiness {steadiness:.2f})"
+        """Both the picture and the landmarks must move; light may change a still picture, but no landmarks."""
+        looked_at = [("pictures", _pictures_over_time(self._crops()), self.settings.motion)]
+        landmarks = self.snapshot.landmarks[self.rows]
+        if np.isfinite(landmarks).all():
+            looked_at.append(("landmarks", _landmarks_over_time(landmarks), self.settings.motion_px))
+        for name, values, least in looked_at:
+            motion, steadiness = _motion(values)
+            self.figures |= {f"screen_{name}_motion": motion, f"screen_{name}_steadiness": steadiness}
+            if motion < least and steadiness < self.settings.steadiness:
+                return (
+                    f"a still image: in the {name} nothing moves but noise ({motion:.3f}, steadiness {steadiness:.2f})"
+                )
+        return ""
 
     def unhidden(self) -> str:
         """Drop faces with a hand before them."""
@@ -167,18 +179,28 @@ def _smoothness(crops: NDArray[np.uint8]) -> float:
     return float(torch.where(power > 0, (across + down) / 2 / power.clamp(min=1e-9), 1.0).median())
 
 
-def _motion(crops: NDArray[np.uint8]) -> tuple[float, float]:
-    """How much crops [n, S, S, 3] in order of time move, and how steadily.
+def _pictures_over_time(crops: NDArray[np.uint8]) -> Tensor:
+    """The middle of crops [n, S, S, 3] in blocks of an eighth, light and contrast taken out. Returns [n, 144]."""
+    images = _grey(crops, 16)[:, 2:14, 2:14].flatten(1)
+    return (images - images.mean(1, keepdim=True)) / (images.std(1, keepdim=True) + _FLAT)
 
-    Looked at in blocks of an eighth, in the middle of the crop, with light and contrast taken out. The first is the
-    deviation over time; the second is that relative to half the square of steps from one to the next: 1 for a still
-    under white noise, more for what goes on for longer than a frame. Source: von Neumann's ratio, 1941, inverted.
+
+def _landmarks_over_time(landmarks: NDArray[np.float32]) -> Tensor:
+    """Landmarks [n, 478, 2] in the crop, px of 128. Returns [n, 956]."""
+    placed = [template.to_crop_px(face, template.fit(face, _CROP_PX)) for face in landmarks]
+    return torch.from_numpy(np.stack(placed)).flatten(1)
+
+
+def _motion(values: Tensor) -> tuple[float, float]:
+    """How much values [n, D] in order of time change, and how steadily.
+
+    The first is the deviation over time; the second is that relative to the step from one to the next, divided by the
+    root of two: 1 for white noise, more for what goes on for longer than a face. Source: the root of twice the inverse
+    of von Neumann's ratio, 1941.
     """
-    images = _grey(crops, 16)[:, 2:, 2:14].flatten(1)
-    images = (images - images.mean(1, keepdim=True)) / (images.std(1, keepdim=True) + _FLAT)
-    motion = float((images - images.mean(0)).square().mean().sqrt())
-    steps = float((images[1:] - images[:-1]).square().mean().sqrt()) / 2**0.5
-    return motion, motion / steps if steps > 0 else 0.0
+    motion = float((values - values.mean(0)).square().mean().sqrt())
+    step = float((values[1:] - values[:-1]).square().mean().sqrt()) / 2**0.5
+    return motion, motion / step if step > 0 else 0.0
 
 
 def _grey(crops: NDArray[np.uint8], side: int) -> Tensor:
