@@ -91,7 +91,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that the gate asks. before: None where only the child has it. asked: in words."""
+    """One thing that the gate asks. before: None where only the child has it. asked: the bound, for people."""
 
     what: str
     before: float | None
@@ -130,7 +130,7 @@ def checks_of(figures: Mapping[str, float | None], settings: GateSettings) -> li
         if before is None or after is None:
             continue
         bound = before * factor
-        asked = f"{'at most' if is_most else 'at least'} {bound:.4g}"
+        asked = f"{'≤' if is_most else '≥'} {bound:.4g}"
         checks.append(Check(what, before, after, asked, after <= bound if is_most else after >= bound))
     for what, before_key, key, least in (
         ("error that a face's own code takes away", "informed_before", "informed_after", settings.informed),
@@ -138,7 +138,7 @@ def checks_of(figures: Mapping[str, float | None], settings: GateSettings) -> li
     ):
         found = figures.get(key)
         if found is not None:
-            checks.append(Check(what, figures.get(before_key), found, f"at least {least:.4g}", found >= least))
+            checks.append(Check(what, figures.get(before_key), found, f"≥ {least:.4g}", found >= least))
     return checks
 
 

@@ -114,10 +114,10 @@ def draw_codes(canvas: Canvas, codes: CodeMap) -> None:
 
 def draw_checks(canvas: Canvas, checks: Sequence[Check]) -> None:
     """Draw the gate's figures as a table."""
-    axes = _plain(canvas.add_axes((0.03, 0.04, 0.95, 0.82)))
+    axes = _plain(canvas.add_axes((0.044, 0.04, 0.936, 0.82)))
     axes.set_xlim(0, 1)
     axes.set_ylim(len(checks) + 0.6, -0.6)
-    places = (0.0, 0.57, 0.68, 0.875, 1.0)
+    places = (0.0, 0.6, 0.735, 0.885, 1.0)
     for x, heading in zip(places, ("", "before", "after", "asked for", ""), strict=True):
         axes.text(x, -0.35, heading, ha="right" if x else "left", fontsize=9, color=QUIET)
     for row, check in enumerate(checks):
