@@ -134,23 +134,27 @@ def _look_at(
     landmarker: Path | None,
     watcher: Watcher | None,
 ) -> dict[int, list[_Part]]:
-    """Align what is not aligned yet. Recordings are named by their input's number, so that all names differ."""
+    """Align what is not aligned yet. Of several inputs, recordings are named by the input's number, too, as two may be
+    called alike; and so they come back in the order given.
+    """
     if not places:
         return {}
-    sources = [
-        replace(source, name=f"{number}/{source.name}")
-        for number, place in places.items()
-        for source in sources_in([place], layout_of(place), person)
-    ]
+    found = {number: sources_in([place], layout_of(place), person) for number, place in places.items()}
+    if len(found) > 1:
+        found = {
+            number: [replace(source, name=f"input {number + 1}/{source.name}") for source in sources]
+            for number, sources in found.items()
+        }
+    sources = [source for some in found.values() for source in some]
     every = max(1, _length(sources) // (_CHOICE * most))
     workers = min(MOST_WORKERS, os.cpu_count() or 1, len(sources))
     options = IngestOptions(every=every, landmarker=landmarker, workers=workers)
     store = ingest(sources, workspace / "crops", options, watcher).store
-    parts: dict[int, list[_Part]] = {number: [] for number in places}
-    for one in store.recordings:
-        number, _, name = one.name.partition("/")
-        parts[int(number)].append(_of_recording(store, one, name))
-    return parts
+    there = {one.name: one for one in store.recordings}
+    return {
+        number: [_of_recording(store, there[source.name], source.name) for source in some if source.name in there]
+        for number, some in found.items()
+    }
 
 
 def _length(sources: Sequence[RecordingSource]) -> int:

@@ -237,7 +237,7 @@ class _Watcher:
     def finish(self, source: RecordingSource, outcome: Gathered) -> None:
         """Tell what went wrong with a recording."""
         if outcome.trouble:
-            self._teller.warn(f"{source.name.partition('/')[2]}: {outcome.trouble}")
+            self._teller.warn(f"{source.name}: {outcome.trouble}")
 
     def write(self) -> None:
         """Say nothing."""

@@ -68,8 +68,8 @@ def test_inputs_become_a_model_that_is_kept_under_the_person(done: Path) -> None
     assert written["recipe"]["run"]["faces"] == finetune.FACES
     page = (done / "report.html").read_text()
     assert "ann: accepted" in page
-    assert "film: 30 faces" in page
-    assert "stills: 18 faces" in page
+    assert "input 1/film: 30 faces" in page
+    assert "input 2/stills: 18 faces" in page
     assert sorted(file.name for file in done.iterdir()) == [
         *("adaptation.json", "bundle", "checkpoint", "report.html", "report.png", "snapshot.npz")
     ]
