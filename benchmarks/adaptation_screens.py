@@ -119,7 +119,7 @@ def mixtures(good: list[Any], people: list[str], likeness: Likeness, count: int)
         for share in SHARES:
             first, second = (some_of(good, person, rng) for person in rng.permutation(pair))
             parts = take(first, round(count * (1 - share)), rng), take(second, round(count * share), rng)
-            if len(parts[1]) < 0.11 * (len(parts[0]) + len(parts[1])):
+            if min(map(len, parts)) < 0.11 * sum(map(len, parts)):
                 continue
             mixed = joined(*parts, alternating=bool(rng.random() < 0.5))
             result = likeness.screen(mixed, *pair)

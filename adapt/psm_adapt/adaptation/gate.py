@@ -49,7 +49,7 @@ class GateSettings(Section):
     """Least effective rank of the codes, as a multiple of the parent's."""
     spread: float = Field(default=0.2, ge=0)
     """Least spread of the codes, as a multiple of the parent's."""
-    neighbours: float = Field(default=0.2, ge=0, le=1)
+    neighbours: float = Field(default=0.3, ge=0, le=1)
     """Least share of nearest neighbours kept, from 0 for chance to 1 for all."""
     nearest: int = Field(default=5, ge=1)
     """How many neighbours a face has."""

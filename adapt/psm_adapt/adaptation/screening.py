@@ -54,9 +54,9 @@ class ScreenSettings(Section):
     """How far above the person's own level, the lowest fifth, a face must score to be hidden."""
     hidden_surely: float = 7.0
     """Score above which a face is hidden whatever the person's own level."""
-    apart: float = Field(default=105.0, gt=0)
+    apart: float = Field(default=103.0, gt=0)
     """Most that two groups of faces may be apart; see `likeness.Groups.apart`."""
-    apart_few: float = Field(default=4500.0, ge=0)
+    apart_few: float = Field(default=5700.0, ge=0)
     """Added to it, divided by the number of faces: few faces scatter too little to be compared with."""
     second: float = Field(default=0.1, gt=0, le=0.5)
     """Least share of the faces that a second person must have."""
