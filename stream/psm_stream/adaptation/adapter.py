@@ -334,8 +334,9 @@ class Adapter:
         attempt = self._attempt
         if attempt is None or attempt.swap is None or self.frozen:
             return
+        swap, attempt.swap = attempt.swap, None  # its worker's thread still knows the attempt: a cycle with an encoder
         self._end(Ended.ACCEPTED)
-        self._swap(attempt.swap)
+        self._swap(swap)
 
     def _reject(self, attempt: Attempt, outcome: Outcome) -> None:
         self.adaptations.append(_entry(outcome))
