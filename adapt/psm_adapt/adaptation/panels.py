@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from psm_adapt.adaptation.comparing import Check, CodeMap, Codes, Pictures, Preview, Probed, most_different
@@ -76,7 +77,7 @@ def draw_losses(canvas: Canvas, losses: Sequence[float], validation: Sequence[fl
         axes.plot(best, validation[best], "*", color=BEST, markersize=15, zorder=5, label=f"kept: epoch {best}")
     axes.set_xlabel("epoch", fontsize=9)
     axes.set_ylabel("loss", fontsize=9)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8.5, frameon=False)
 
 
@@ -88,12 +89,14 @@ def draw_codes(canvas: Canvas, codes: CodeMap) -> None:
         axes = _open(canvas.add_axes((0.04 + 0.46 * place, 0.1, 0.41, 0.74)))
         points, share = flattened(values)
         held = codes.is_held_out
-        dots = axes.scatter(*points[~held].T, c=codes.t[~held], cmap=_TIME_COLOURS, s=14, alpha=0.75, linewidths=0)
+        dots = axes.scatter(
+            points[~held, 0], points[~held, 1], c=codes.t[~held], cmap=_TIME_COLOURS, s=14, alpha=0.75, linewidths=0
+        )
         dots.set_clim(float(codes.t.min()), float(codes.t.max()) + 1e-9)
         axes.scatter(
-            *points[held].T, c=codes.t[held], cmap=_TIME_COLOURS, norm=dots.norm, s=26, marker="D",
+            points[held, 0], points[held, 1], c=codes.t[held], cmap=_TIME_COLOURS, s=26, marker="D",
             edgecolors="black", linewidths=0.7,
-        )  # fmt: skip
+        ).set_norm(dots.norm)  # fmt: skip
         for row in shown:
             box = AnnotationBbox(
                 OffsetImage(codes.faces[row], zoom=0.5), tuple(points[row]), frameon=True, pad=0.08,

@@ -143,7 +143,7 @@ def _whole(about: Adaptation, rows: Sequence[Sequence[_Panel]], story: Story) ->
     top = 0.75 + 0.24 * len(lines)
     heights = [max(panel.size[1] for panel in row) for row in rows]
     figure = Figure(figsize=(_WIDE, top + sum(heights)))
-    parts = figure.subfigures(len(rows) + 1, 1, height_ratios=[top, *heights])
+    parts = figure.subfigures(len(rows) + 1, 1, height_ratios=[top, *heights], squeeze=False)[:, 0]
     colour = BEFORE if about.accepted else panels.REFUSED
     head = parts[0]
     head.text(0.02, 1 - 0.42 / top, headline(about), fontsize=17, fontweight="bold", color=colour, parse_math=False)

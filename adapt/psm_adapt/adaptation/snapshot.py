@@ -57,8 +57,11 @@ class Snapshot:
 
     def only(self, rows: Rows) -> Snapshot:
         """Return the faces at some positions."""
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
-        return Snapshot(**{name: None if values is None else values[rows] for name, values in arrays.items()})
+        chosen: dict[str, Any] = {}
+        for name in _ARRAYS:
+            values = getattr(self, name)
+            chosen[name] = None if values is None else values[rows]
+        return Snapshot(**chosen)
 
     def images(self) -> Tensor:
         """Return the faces as the networks take them: float32 [N, 3, 64, 64], ImageNet-normalised."""
