@@ -1,7 +1,7 @@
 """How long it takes to make a person-specific model: 486 frames, 10 epochs, by each recipe. Prints JSON.
 
     python benchmarks/adaptation.py [--source demo|VIDEO|SNAPSHOT.npz] [--frames 486] [--device cpu|cuda]
-                                    [--recipes NAME,...] [--epochs N] [--turns 3] [--published NAME|none]
+                                    [--recipes NAME,...] [--epochs N] [--turns 3] [--published NAME,...]
 
 `light` are whole adaptations of the general model that ships, whose generator is the light one: reading (snapshot,
 screening, networks), training, checking (the gate, held open, so that whatever comes out is exported), exporting, and
@@ -49,7 +49,7 @@ from psm_stream.sources import SOURCES, Picture
 from psm_stream.values import Faces, Frame, Stamp, SwapEncoder
 
 RECIPES = {"cpu": "cpu,paper", "cuda": "gpu,paper"}
-PUBLISHED = {"cpu": "paper", "cuda": "gpu"}
+NONE = "none"
 OPEN_GATE = {
     "gate.gain": "0",
     "gate.informed": "0",
@@ -67,17 +67,23 @@ GOAL_RATIO = 5.0
 def main() -> None:
     options = parse()
     device = torch.device(options.device)
-    figures: dict[str, Any] = {"light": {}}
+    figures: dict[str, dict[str, Any]] = {"light": {}, "published": {}}
     with tempfile.TemporaryDirectory(prefix="psm-benchmark-") as folder:
         snapshot = snapshot_of(options.source, options.frames, Path(folder) / "snapshot.npz")
-        for name in options.recipes.split(","):
+        for name in names(options.recipes):
             say(f"light, {name}")
             figures["light"][name] = adapted(name, snapshot, Path(folder) / name, options)
             say(str(figures["light"][name]))
-        if options.published != "none":
-            say(f"published, {options.published}")
-            figures["published"] = published(options.published, snapshot, options, device)
+        for name in names(options.published):
+            say(f"published, {name}")
+            figures["published"][name] = published(name, snapshot, options, device)
+            say(str(figures["published"][name]))
     report("an adaptation from snapshot to swap", vars(options) | about(device), figures)
+
+
+def names(text: str) -> list[str]:
+    """Recipes by name."""
+    return [] if text == NONE else text.split(",")
 
 
 def adapted(name: str, snapshot: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -187,7 +193,6 @@ def published(name: str, snapshot: Path, options: argparse.Namespace, device: to
     checking_s = timed(lambda: judge(parent, parent, made.perceptual, last, recipe.gate), options.device)
     training = steps * ours + (recipe.run.epochs + 1) * validation_s
     return {
-        "recipe": name,
         "steps_timed": options.turns,
         "steps": steps,
         "ours": {
@@ -276,13 +281,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", default="demo", help="demo (default), a video, or a snapshot .npz")
     parser.add_argument("--frames", type=int, default=486, help="of the snapshot (default 486, as published)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--recipes", help="of whole adaptations (default cpu,paper; on CUDA gpu,paper)")
+    parser.add_argument("--recipes", help="whole adaptations; default cpu,paper or gpu,paper; or none")
     parser.add_argument("--epochs", type=int, help="end each adaptation after so many, and scale")
     parser.add_argument("--turns", type=int, default=3, help="timed steps of the published design (default 3)")
-    parser.add_argument("--published", help="recipe for the published design, or none (default paper; on CUDA gpu)")
+    parser.add_argument("--published", help="recipes for the published design; default the same; or none")
     options = parser.parse_args()
     options.recipes = options.recipes or RECIPES[options.device]
-    options.published = options.published or PUBLISHED[options.device]
+    options.published = options.published or RECIPES[options.device]
     return options
 
 
