@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ MODELS_KEPT = 3
 _OWNER = "run.json"
 _MODELS = "models"
 _CLOSING_S = 5.0
+_SESSION = re.compile(r"[0-9a-f]{32}")
 
 
 class Workspace:
@@ -89,9 +91,16 @@ class Workspace:
 
 
 def remove_leftovers() -> None:
-    """Remove the folders of runs that are not alive any more. Those of other users, say, are left."""
+    """Remove the folders of runs that are not alive any more. Those of other users, say, are left.
+
+    So is whatever is not named by a session: a `PSM_HOME` that is somebody's home may have a `work` of theirs.
+    """
     work = home() / "work"
-    for folder in work.iterdir() if work.is_dir() else ():
+    try:
+        folders = [folder for folder in work.iterdir() if _SESSION.fullmatch(folder.name) and not folder.is_symlink()]
+    except OSError:  # none yet, or not ours to read
+        return
+    for folder in folders:
         if not _is_alive(folder / _OWNER):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,7 @@
 """Work folders: private, removed at the end of a run, and those of runs that were killed at the next start."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,15 +53,28 @@ def test_a_folder_goes_when_nothing_uses_it_any_more() -> None:
 
 
 def test_folders_of_the_dead_are_removed_and_those_of_the_living_stay(psm_home: Path) -> None:
-    script = "import sys; from psm_stream.adaptation.workspace import Workspace; Workspace('dead').new(1)"
+    script = "from psm_stream.adaptation.workspace import Workspace; Workspace('d' * 32).new(1)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
-    living = Workspace("living").new(1)
-    reused = psm_home / "work" / "reused"  # this process's id, but of another, earlier process
+    living = Workspace("a" * 32).new(1)
+    reused = psm_home / "work" / ("b" * 32)  # this process's id, but of another, earlier process
     reused.mkdir()
     (reused / "run.json").write_text(json.dumps({"pid": psutil.Process().pid, "began": 1.0}))
     remove_leftovers()
-    assert [folder.name for folder in (psm_home / "work").iterdir()] == ["living"]
+    assert [folder.name for folder in (psm_home / "work").iterdir()] == ["a" * 32]
     assert living.is_dir()
+
+
+def test_what_is_no_run_is_left_alone(tmp_path: Path, psm_home: Path) -> None:
+    """PSM_HOME may be somebody's home, and `work` their own."""
+    thesis, elsewhere = psm_home / "work" / "thesis", tmp_path / "elsewhere"
+    for folder in (thesis, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "text").touch()
+        os.utime(folder, (1, 1))
+    (psm_home / "work" / ("c" * 32)).symlink_to(elsewhere)
+    remove_leftovers()
+    assert (thesis / "text").exists()
+    assert (elsewhere / "text").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_told(psm_home: Path) -> None:
