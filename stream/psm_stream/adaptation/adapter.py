@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started, WorkerEvent
+from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started, WorkerEvent, one_line
 from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.triggers import ENOUGH_FACES, Ended, Triggers
 from psm_stream.adaptation.worker import WorkerProcess
@@ -366,9 +366,16 @@ class Adapter:
         return retry_s if self._plan.mode == "auto" else None
 
     def _tell(self, subject: str, fields: Mapping[str, Any]) -> None:
-        """Publish a notice. What is missing is as the wire wants it: NaN for a number, "" for a text."""
-        plain = {key: (NAN if key in _NUMBERS else "") if value is None else value for key, value in fields.items()}
+        """Publish a notice."""
+        plain = {key: _plain(key, value) for key, value in fields.items()}
         self._announce(Notice(f"adapt.{subject}", self._clock(), plain))
+
+
+def _plain(key: str, value: object) -> object:
+    """Return a value as the wire wants it: what is missing is NaN for a number, "" for a text; texts are UTF-8."""
+    if value is None:
+        return NAN if key in _NUMBERS else ""
+    return one_line(value) if isinstance(value, str) else value
 
 
 _NUMBERS = frozenset({"loss", "left_s", "retry_s", "budget_s", "loss_before", "loss_after"})
@@ -383,7 +390,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
     """What is published of adaptation.json."""
     tree = outcome.tree
     figures = {key: NAN if value is None else value for key, value in dict(tree.get("figures", {})).items()}
-    facts = {key: tree[key] for key in _FACTS if key in tree}
+    facts = {key: tree[key] for key in _FACTS if key in tree and not isinstance(tree[key], dict | list)}
     return facts | {"recipe": outcome.recipe, "reason": outcome.reason, "figures": figures}
 
 

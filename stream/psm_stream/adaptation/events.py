@@ -24,6 +24,8 @@ _REASON = 500
 """Characters of a reason that are kept."""
 _LARGE = 2**53
 """From here on a whole number is no float."""
+_DEEPEST = 16
+"""Maps and lists within each other."""
 _KINDS = {bool: "true or false", int: "whole number", float: "finite number", str: "text"}
 
 Tree: TypeAlias = Mapping[str, Any]
@@ -123,7 +125,14 @@ def read_event(line: bytes) -> WorkerEvent:
 
 
 def read_outcome(tree: Tree) -> Outcome:
-    """Read adaptation.json. Raises AdaptationError: a field is missing or wrong."""
+    """Read adaptation.json. Raises AdaptationError: a field is missing or wrong, or a value cannot be published."""
+    _check_plain(tree)
+    figures = tree.get("figures", {})
+    are_figures = isinstance(figures, dict) and all(
+        name.isascii() and (value is None or type(value) in (int, float)) for name, value in figures.items()
+    )
+    if not are_figures:
+        raise AdaptationError(f"the worker's outcome has figures {_cut(repr(figures))}, which is no map of numbers")
     return Outcome(
         accepted=_take(tree, "accepted", bool),
         reason=one_line(_take(tree, "reason", str)),
@@ -222,11 +231,23 @@ def _take(tree: Tree, key: str, kind: type[T]) -> T:
     value: Any = tree.get(key)
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGE:
         value = float(value)
-    is_finite = not isinstance(value, float) or math.isfinite(value)  # 1e999 is not
-    if not (isinstance(value, kind) and is_finite) or (isinstance(value, bool) and kind is not bool):
+    if not (isinstance(value, kind) and _is_plain(value)) or (isinstance(value, bool) and kind is not bool):
         what = f"no {key}" if key not in tree else f"{key} {_cut(repr(value))}, which is no {_KINDS[kind]}"
         raise AdaptationError(f"the worker's {tree.get('event', 'outcome')} has {what}")
     return value
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is no number, or one that the wire can carry: finite (1e999 is not), and not beyond 64 bits."""
+    return math.isfinite(value) if isinstance(value, float) else not isinstance(value, int) or abs(value) < _LARGE
+
+
+def _check_plain(value: object, depth: int = 0) -> None:
+    """Raise AdaptationError: something in it cannot be published."""
+    if depth > _DEEPEST or not _is_plain(value):
+        raise AdaptationError(f"the worker's outcome has {_cut(ascii(value))}, which cannot be published")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_plain(inner, depth + 1)
 
 
 def _refuse_constant(name: str) -> NoReturn:

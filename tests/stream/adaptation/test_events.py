@@ -88,8 +88,15 @@ def test_what_is_right() -> None:
         (line(DONE | {"model_id": None}), "has no model_id"),
         (line(DONE | {"bundle": None}), "the worker's done has bundle None, which is no text"),
         (line(REJECTED | {"accepted": True}), "rejected a model, and says that it is accepted"),
+        (line(STARTED | {"frames": 2**70}), "which is no whole number"),
+        (line(REJECTED | {"seed": 2**70}), "the worker's outcome has 1180591620717411303424, which cannot be publish"),
+        (line(REJECTED | {"recipe": {"a": [2**70]}}), "which cannot be published"),
+        (line(REJECTED | {"figures": None}), "the worker's outcome has figures None, which is no map of numbers"),
+        (line(REJECTED | {"figures": {"rank": "high"}}), "which is no map of numbers"),
+        (line(REJECTED | {"figures": {"\ud800": 1}}), "which is no map of numbers"),
+        (line(REJECTED).replace(b'{"rank": 12.0}', b"[" * 50 + b"]" * 50), "which cannot be published"),
     ],
-    ids=range(23),
+    ids=range(30),
 )
 def test_what_is_wrong_is_said_in_one_line(wrong: bytes, says: str) -> None:
     with pytest.raises(AdaptationError) as caught:
