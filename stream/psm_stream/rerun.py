@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -52,6 +53,7 @@ _SHARES = {"reading": 0.0, "training": 0.05, "checking": 0.9, "exporting": 0.95}
 """How far a training is when a phase begins."""
 _TICK_S = 0.2
 _STOP_S = 5.0
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
@@ -184,7 +186,8 @@ def _train(session: Session, recorded: Recorded, attempt: _Attempt) -> Outcome:
 
 def _arguments(session: Session, recorded: Recorded, attempt: _Attempt) -> list[str]:
     outcome = recorded.outcome
-    recipe = attempt.folder / f"{recorded.text('recipe_name') or 'recipe'}.yaml"
+    name = recorded.text("recipe_name")  # by whoever made the session: it must not lead out of our folder
+    recipe = attempt.folder / f"{name if _NAME.fullmatch(name) else 'recipe'}.yaml"
     recipe.write_text(yaml.safe_dump(_recipe(recorded)), encoding="utf-8")
     arguments = {
         "--snapshot": recorded.snapshot.absolute(),

@@ -306,3 +306,12 @@ def test_verdicts_that_count():
         False,
         False,
     ]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", ".hidden", "a/b", ""])
+def test_a_recorded_name_leads_nowhere_else(lab, name):
+    """The session may be somebody else's, and the recipe is written to a file of its name."""
+    recorded = lab.record(recipe_name=name)
+    lab.plan()
+    assert lab.run(recorded).verdict == "same"
+    assert Path(lab.given()["--config"]).name == "recipe.yaml"
