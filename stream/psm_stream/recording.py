@@ -108,12 +108,18 @@ class Recording:
         elif self._is_cancelled:
             opened.recorder.stop("asked to stop")
             opened.reply.set_result("ERROR it was stopped before it began")
-        elif (opened.opening.encoder, opened.opening.waiting) != (self._pipeline.encoder, self._pipeline.waiting):
+        elif not self._is_up_to_date(opened.opening):
             opened.recorder.stop("an encoder swap came between")
             self.start_aside(opened.opening.name, opened.reply)
         else:
             self._recorder = opened.recorder
             opened.reply.set_result(f"OK {opened.recorder.folder}")
+
+    def _is_up_to_date(self, opening: Opening) -> bool:
+        """Whether no swap came since. The encoder may be back, as after REVERT, and the epoch be two more."""
+        now = self._pipeline
+        then = (opening.encoder, opening.model_epoch, opening.waiting)
+        return then == (now.encoder, now.model_epoch, now.waiting)
 
     def _opening(self, name: str) -> Opening:
         return Opening(

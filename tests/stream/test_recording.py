@@ -8,10 +8,12 @@ import pytest
 
 from psm_stream.config import RecordSettings, Settings
 from psm_stream.pipeline import Pipeline
+from psm_stream.record.reader import Session
 from psm_stream.record.session import read_info
 from psm_stream.record.testing import a_training, fake_encoder, some_faces
 from psm_stream.record.writer import Recorder
 from psm_stream.recording import Opened, Recording
+from psm_stream.values import NoFace, Stamp, SwapEncoder
 
 PARENT, CHILD = "0123456789ab", "111111111111"
 
@@ -134,3 +136,23 @@ def test_a_session_that_never_opens_holds_up_the_end_for_a_moment_only(tmp_path,
     desk.recording.start_aside("never", Future())
     assert not desk.recording.join(lambda: True)
     go_on.set()
+
+
+def test_a_session_is_described_anew_when_the_encoder_went_and_came_back(tmp_path):
+    """As by a swap and REVERT, which leave the encoder and add two to its epoch."""
+    desk = Desk(tmp_path, is_asked_for=False)
+    pipeline, reply = desk.recording._pipeline, Future()
+    desk.recording.start_aside("", reply)
+    opened = desk.opened()
+    for number, encoder in enumerate((desk.child, desk.encoder)):
+        pipeline.step(SwapEncoder(encoder, "a test"))
+        pipeline.step(NoFace(Stamp(number, number / 30), "a test"))
+    desk.posted.clear()
+    desk.recording.attach(opened)
+    again = desk.opened()
+    desk.recording.attach(again)
+    assert again.opening.model_epoch == 2
+    assert reply.result(60) == f"OK {again.recorder.folder}"
+    desk.recording.stop("done")
+    assert desk.recording.join(calmly)
+    assert Session(again.recorder.folder).start().model_epoch == 2
