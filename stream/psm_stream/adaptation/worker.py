@@ -220,11 +220,17 @@ def _start(command: Sequence[str], events: BinaryIO, log: BinaryIO) -> subproces
 
     It makes a process group of its own by itself (Popen's process_group needs Python 3.11), so that Ctrl-C in the
     terminal does not reach it; not a session: Linux weighs niceness only among the processes of a session.
+
+    PYTHONSAFEPATH (from Python 3.11): no module is taken from the folder that the experiment runs in, which `-m` would
+    look in first.
     """
     flags = 0
     if sys.platform == "win32":
         flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.BELOW_NORMAL_PRIORITY_CLASS
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=events, stderr=log, creationflags=flags)
+    surroundings = {**os.environ, "PYTHONSAFEPATH": "1"}
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=events, stderr=log, env=surroundings, creationflags=flags
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -342,3 +342,12 @@ def _until_heard(run: Run, now: float) -> None:
     for _ in range(20):
         run.reach("training")
     assert run.clock.now == now
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 knows no PYTHONSAFEPATH")
+def test_what_lies_in_the_folder_of_an_experiment_is_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "argparse.py").write_text("raise SystemExit('not the one')")
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "psm_stream.adaptation.testing", "--out", str(tmp_path / "out")]
+    with running(tmp_path, command=command) as run:
+        assert isinstance(run.end(), Done)
