@@ -130,7 +130,7 @@ def open_base(base: str) -> Base:
 
     Raises CheckpointError, BundleError, AdaptationError: it is missing or damaged. ConfigError: no such person.
     """
-    if base == GENERAL and not Path(base).exists():
+    if base == GENERAL:
         return Base(open_checkpoint(general_checkpoint()), open_bundle(general_bundle()).manifest.model_id)
     folder = Path(base_named(base))
     checkpoint = open_checkpoint(folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder)

@@ -106,3 +106,11 @@ def test_nothing_is_written_over(demo_snapshot: Path, tmp_path: Path) -> None:
         adapt(demo_snapshot, tmp_path, QUICK)
     with pytest.raises(AdaptationError, match="snapshot"):
         adapt(tmp_path / "none.npz", tmp_path / "new", QUICK)
+
+
+def test_general_is_the_shipped_model_whatever_lies_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "general").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_base("general").model_id == open_bundle(general_bundle()).manifest.model_id
