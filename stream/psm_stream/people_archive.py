@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def _extract(place: Path, into: Path) -> None:
         raise AdaptationError(f"{place}: {Path(error.filename).name} is in it twice; refused") from None
     except OSError as error:
         raise AdaptationError(f"cannot read {place}: {error.strerror or error}") from None
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
         raise AdaptationError(f"{place} is no zip that can be read ({' '.join(str(error).split())})") from None
 
 

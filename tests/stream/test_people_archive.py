@@ -107,3 +107,15 @@ def test_a_zip_cut_off_or_changed_is_refused(tmp_path: Path) -> None:
     for name in ("short.zip", "changed.zip"):
         with pytest.raises(AdaptationError, match="is no zip that can be read"), unpacked(tmp_path / name):
             pass
+
+
+def test_a_compressed_zip_that_was_changed_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "changed.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("ada/001/manifest.json", "{}" * 1000)
+    content = bytearray(archive.read_bytes())
+    start = 30 + len("ada/001/manifest.json")  # after the local header
+    content[start : start + 4] = b"\xff" * 4
+    archive.write_bytes(content)
+    with pytest.raises(AdaptationError, match="is no zip that can be read"), unpacked(archive):
+        pass
