@@ -117,10 +117,13 @@ def keep(handover: Handover, folder: Path, number: str) -> Recorded:
         keep_checkpoint(handover.out / CHECKPOINT, folder, bundle.manifest.model_id)
     target = folder / session.ADAPTATIONS / number
     draft = session.new_draft(target)
-    link_or_copy(handover.snapshot, draft / SNAPSHOT)
-    _write_json(draft / JOB, session.redacted(handover.job))
-    _write_json(draft / OUTCOME, outcome)
-    draft.rename(target)
+    try:
+        link_or_copy(handover.snapshot, draft / SNAPSHOT)
+        _write_json(draft / JOB, session.redacted(handover.job))
+        _write_json(draft / OUTCOME, outcome)
+        draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     session.sync_folder(target.parent)
     return Recorded(target, handover.job, outcome)
 
