@@ -165,7 +165,8 @@ def _introduction(live: Live, seconds: float) -> str:
     model = f"encoder {live.pipeline.encoder.model_id}{of_whom} on {about['providers'][0]} ({about['provider_why']})"
     untrained = "" if about["trained"] else f"\n{UNTRAINED}"
     person = live.parts.settings.person
-    stranger = f"\nno model of {person} yet: the general encoder runs" if person and not newest_model(person) else ""
+    is_new = person and not newest_model(person) and live.parts.settings.encoder.model is None
+    stranger = f"\nno model of {person} yet: the general encoder runs" if is_new else ""
     ports = live.parts.sockets.ports
     return (
         f"psm-stream {about['version']}: {about['source']}, {model}{untrained}{stranger}\n"

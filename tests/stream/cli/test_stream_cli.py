@@ -16,6 +16,7 @@ import pytest
 import zmq
 from tests.stream.cli.running import Running, balanced, installed, run, tool
 
+from psm_stream.bundle import general_bundle
 from psm_stream.client import Control, LatestReader, Markers, Subscriber
 from psm_stream.faces import read_snapshot
 
@@ -324,3 +325,6 @@ def test_a_folder_as_summary_is_refused_before_the_run(tmp_path: Path) -> None:
 def test_a_person_without_a_model_is_told(tmp_path: Path) -> None:
     outcome = run(tmp_path, "--pace", "fast", "--frames", "2", "--person", "nobody_yet")
     assert "no model of nobody_yet yet" in outcome.stderr
+    model = ("--model", str(general_bundle()))
+    outcome = run(tmp_path, "--pace", "fast", "--frames", "2", "--person", "nobody_yet", *model)
+    assert "no model of nobody_yet yet" not in outcome.stderr
