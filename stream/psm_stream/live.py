@@ -241,6 +241,7 @@ class Live:
         self.telemetry.count(seen.sighting)
         self.telemetry.stopwatch.add("align", seen.align_s)
         self.recording.video(seen.frame)
+        self.adapter.before_frame()
         self._send_latest(self.feed(seen.sighting))
         if isinstance(seen.sighting, Faces):
             for face in seen.sighting.faces:

@@ -73,7 +73,7 @@ class Orders:
         return "OK"
 
     def _thaw(self, _: Order) -> str:
-        self._adapter.thaw()
+        self._adapter.frozen = False
         return "OK"
 
     def _revert(self, _: Order) -> str:

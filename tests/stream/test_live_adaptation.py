@@ -153,7 +153,7 @@ def test_the_recent_faces_are_encoded_again_after_a_swap(models: list[Path]) -> 
     run = Adapting("--bundle", str(models[0]))
     with running(run.live):
         run.frames(CAPACITY)
-        run.until(lambda: run.live.pipeline.waiting is not None)
+        run.until_state("ready")
         faces = run.live.faces.copy()
         run.frames(1)
         run.until(lambda: run.live.recent_codes is not None)
@@ -242,6 +242,26 @@ def test_freeze_holds_a_model_until_thaw(models: list[Path], tmp_path: Path) -> 
     assert swap["frame_index"] == CAPACITY + 5
 
 
+def test_an_order_before_the_next_frame_comes_first(models: list[Path], tmp_path: Path) -> None:
+    """However long the next frame takes: a camera may be gone."""
+    run = Adapting("--bundle", str(models[0]), mode="manual", record__root=str(tmp_path / "sessions"))
+    with running(run.live) as control:
+        run.frames(CAPACITY)
+        assert control.send("C").startswith("OK")
+        run.until_state("ready")
+        assert control.send("FREEZE") == "OK"
+        run.frames(3)
+        assert control.send("THAW") == "OK"
+        assert control.send("REVERT") == "OK the general encoder runs already"
+        run.frames(3)
+    assert run.heard.headers("notify.model.swapped") == []
+    assert run.live.final["model_ids"] == [GENERAL_ID]
+    assert run.heard.headers("notify.adapt.failed")[0]["reason"] == "stopped by REVERT"
+    (folder,) = (tmp_path / "sessions").glob("*/001")
+    session = Session(folder)
+    assert not verify(Replay(session, model_opener(session.info))).difference
+
+
 def test_nothing_starts_while_frozen() -> None:
     run = Adapting()
     with running(run.live) as control:
@@ -257,7 +277,7 @@ def test_revert_acts_at_the_next_frame_and_pauses_until_asked(models: list[Path]
     run = Adapting("--bundle", str(models[0]), adaptation__min_new_faces=1, adaptation__every_s=0.001)
     with running(run.live) as control:
         run.frames(CAPACITY)
-        run.until(lambda: run.live.pipeline.waiting is not None)
+        run.until_state("ready")
         run.frames(1)
         control.send("c")  # whatever the rule of a millisecond started
         run.frames(3)
@@ -302,7 +322,7 @@ def test_orders_start_and_stop_it(models: list[Path], tmp_path: Path) -> None:
         assert run.heard.wait_for("notify.adapt.failed")["reason"] == "stopped by order"
         go.touch()
         assert control.send("C").startswith("OK")
-        run.until(lambda: run.live.pipeline.waiting is not None)
+        run.until_state("ready")
         run.frames(1)
     assert run.heard.headers("notify.adapt.started")[0]["trigger"] == "asked to"
     assert [entry["accepted"] for entry in run.live.final["adaptations"]] == [False, True]

@@ -84,7 +84,7 @@ class Attempt:
     outcome: Outcome | None = None
     """Of an accepted model."""
     swap: SwapEncoder | None = None
-    """An open encoder that waits for THAW."""
+    """An open encoder that waits for the next frame, or THAW."""
 
 
 Post: TypeAlias = Callable[[Said], None]
@@ -175,7 +175,6 @@ class Adapter:
             case SwapEncoder():
                 attempt.swap = said.what
                 self._state = State.READY
-                self._swap_if_free()
             case SwapRefused():
                 self._fail(attempt, f"the new model cannot be opened: {said.what.why}", Ended.FAILED)
 
@@ -212,10 +211,14 @@ class Adapter:
         if self._attempt is not None:
             self._fail(self._attempt, why, Ended.STOPPED)
 
-    def thaw(self) -> None:
-        """Go on after FREEZE: a model that waits is taken at the next frame."""
-        self.frozen = False
-        self._swap_if_free()
+    def before_frame(self) -> None:
+        """Order the swap to a model that waits. Not before a frame is there: FREEZE and REVERT can still come first."""
+        attempt = self._attempt
+        if attempt is None or attempt.swap is None or self.frozen:
+            return
+        swap, attempt.swap = attempt.swap, None  # its worker's thread still knows the attempt: a cycle with an encoder
+        self._end(Ended.ACCEPTED)
+        self._swap(swap)
 
     def swapped(self) -> None:
         """Take note that another encoder runs."""
@@ -329,14 +332,6 @@ class Adapter:
         open_aside(keep_it, self._settings.encoder, "adapt", lambda model: self._post(Said(attempt.number, model)))
         self._workspace.discard(attempt.folder, attempt.pending)
         self._state = State.OPENING
-
-    def _swap_if_free(self) -> None:
-        attempt = self._attempt
-        if attempt is None or attempt.swap is None or self.frozen:
-            return
-        swap, attempt.swap = attempt.swap, None  # its worker's thread still knows the attempt: a cycle with an encoder
-        self._end(Ended.ACCEPTED)
-        self._swap(swap)
 
     def _reject(self, attempt: Attempt, outcome: Outcome) -> None:
         self.adaptations.append(_entry(outcome))

@@ -34,7 +34,7 @@ def standing(adapting: Mapping[str, Any], faces: int, capacity: int) -> str:
         "snapshot": "taking the recent faces",
         "training": f"{adapting['phase'] or 'starting'}{epoch}{left}; {_minutes(adapting['seconds'])} so far",
         "opening": "opening the new model",
-        "ready": "the new model waits for THAW",
+        "ready": "the new model waits for the next frame, or for THAW",
     }
     return sentences[adapting["state"]]
 

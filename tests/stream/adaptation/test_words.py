@@ -29,7 +29,7 @@ IDLE: dict[str, Any] = {
             "training, epoch 3 of 10, about 1:52 left; 1:01 so far",
         ),
         ({"state": "opening"}, 500, "opening the new model"),
-        ({"state": "ready"}, 500, "the new model waits for THAW"),
+        ({"state": "ready"}, 500, "the new model waits for the next frame, or for THAW"),
     ],
 )
 def test_the_status(changes: dict[str, Any], faces: int, says: str) -> None:
