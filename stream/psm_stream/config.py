@@ -112,7 +112,7 @@ class AdaptationSettings(Section):
     drift: float = Field(default=0.6, gt=0)
     """Adapt again when the mean embedding has moved by so many times its spread."""
     min_new_faces: int = Field(default=250, ge=1)
-    """Faces that must have come since the last start, whatever the reason for another."""
+    """Faces that must have come since the last start before another; a failure is tried again without."""
     silence_s: float = Field(default=60.0, gt=0)
     """A worker that says nothing for so long is killed."""
     budget_s: float | None = Field(default=None, gt=0)

@@ -32,8 +32,8 @@ from psm_stream.values import NAN, Embedding, Notice, SwapEncoder
 
 TELL_EVERY_S = 1.0
 """Progress is published at most so often, but for a new phase or epoch."""
-LONGEST_S = 3600.0
-"""A worker whose recipe alone limits its time is killed after so long."""
+LONGEST_S = 4 * 3600.0
+"""A worker whose recipe alone limits its time is killed after so long; the longest that ship train for an hour."""
 LEAVING_S = 10.0
 """How long the folder of an adaptation waits for its worker to be gone."""
 OUT = "out"
