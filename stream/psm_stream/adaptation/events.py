@@ -24,6 +24,7 @@ _REASON = 500
 """Characters of a reason that are kept."""
 _LARGE = 2**53
 """From here on a whole number is no float."""
+_LARGEST = 2**63
 _DEEPEST = 16
 """Maps and lists within each other."""
 _KINDS = {bool: "true or false", int: "whole number", float: "finite number", str: "text"}
@@ -239,7 +240,7 @@ def _take(tree: Tree, key: str, kind: type[T]) -> T:
 
 def _is_plain(value: object) -> bool:
     """Whether it is no number, or one that the wire can carry: finite (1e999 is not), and not beyond 64 bits."""
-    return math.isfinite(value) if isinstance(value, float) else not isinstance(value, int) or abs(value) < _LARGE
+    return math.isfinite(value) if isinstance(value, float) else not isinstance(value, int) or abs(value) < _LARGEST
 
 
 def _check_plain(value: object, depth: int = 0) -> None:
