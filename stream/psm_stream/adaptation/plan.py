@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from psm_stream.bundle import EncoderBundle
+from psm_stream.cli.common import nearest
 from psm_stream.config import Settings
 from psm_stream.errors import ConfigError
 from psm_stream.people import base_of
@@ -16,6 +17,8 @@ from psm_stream.people import base_of
 WORKER = (sys.executable, "-m", "psm_adapt", "worker")
 EXTRA = ("torch", "safetensors", "onnx")
 """What training and export need, and the live path does not."""
+RECIPES = ("auto", "cpu", "gpu", "paper", "paper_ctl")
+"""Names of recipes; anything else is a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,13 @@ class Plan:
 def make_plan(settings: Settings, bundle: EncoderBundle, keeps_pace: bool) -> Plan:
     """Decide. bundle: the encoder that the run starts with. keeps_pace: the source plays at its own speed.
 
-    Raises ConfigError: adaptation was asked for, and cannot be.
+    Raises ConfigError: adaptation was asked for, and cannot be; or there is no such recipe.
     """
     asked = settings.adapt
     if asked == "off":
         return Plan("off", "as asked")
-    problem = _problem(settings, bundle)
+    _check_recipe(settings.adaptation.recipe)
+    problem = _problem(bundle)
     if asked is None:
         if not problem and not keeps_pace:
             problem = "the source is read as fast as it goes; --adapt auto adapts even so"
@@ -50,12 +54,15 @@ def missing() -> list[str]:
     return [name for name in EXTRA if importlib.util.find_spec(name) is None]
 
 
-def _problem(settings: Settings, bundle: EncoderBundle) -> str:
-    recipe = settings.adaptation.recipe
+def _check_recipe(recipe: str) -> None:
+    if recipe not in RECIPES and not Path(recipe).is_file():
+        near = nearest(recipe, RECIPES)
+        raise ConfigError(f"adaptation.recipe {recipe}: no such file{near or '; give an existing one, or a name'}")
+
+
+def _problem(bundle: EncoderBundle) -> str:
     if missing():
         return f"{', '.join(missing())} is not installed; pip install 'psm-stream[adapt]'"
-    if recipe.endswith((".yaml", ".yml")) and not Path(recipe).is_file():
-        return f"adaptation.recipe {recipe}: no such file; give an existing one"
     if base_of(bundle) is None:
         return f"the weights of {bundle.folder} are not there to train on from; use a model with a checkpoint folder"
     return ""

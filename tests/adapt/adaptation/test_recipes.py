@@ -6,6 +6,7 @@ import pytest
 
 from psm_adapt.adaptation import recipes
 from psm_adapt.networks.design import Design
+from psm_stream.adaptation.plan import RECIPES
 from psm_stream.errors import ConfigError
 
 FILES = sorted(recipes.folder().glob("*.yaml"))
@@ -20,6 +21,7 @@ def test_every_file_is_a_recipe(file: Path) -> None:
 
 def test_there_are_those_that_the_documents_name() -> None:
     assert {file.stem for file in FILES} == {"paper", "paper_ctl", "cpu", "gpu"}
+    assert {file.stem for file in FILES} | {recipes.AUTO} == set(RECIPES)
 
 
 def test_auto_goes_by_the_device() -> None:

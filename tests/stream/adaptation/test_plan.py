@@ -52,6 +52,14 @@ def test_a_model_without_its_weights_cannot_be_trained_on(foreign: EncoderBundle
         make_plan(settings(adapt="manual"), foreign, True)
 
 
+@pytest.mark.parametrize("mode", [{}, {"adapt": "auto"}, {"adapt": "manual"}])
+def test_a_recipe_that_is_not_there_is_known_at_the_start(mode: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"adaptation.recipe papr: no such file; did you mean paper\?"):
+        make_plan(settings(**mode, adaptation__recipe="papr"), GENERAL, True)
+    assert make_plan(settings(**mode, adaptation__recipe="paper_ctl"), GENERAL, True).mode != "off"
+    assert make_plan(settings(adapt="off", adaptation__recipe="papr"), GENERAL, True).mode == "off"
+
+
 def test_the_banner_says_it() -> None:
     assert intention(Plan("off", "as asked"), settings()) == "adaptation off: as asked"
     manual = intention(Plan("manual", ""), settings(adaptation__recipe="paper"))
