@@ -319,13 +319,14 @@ class Adapter:
         self.adaptations.append(_entry(done.outcome))
         self._tell("done", _facts(done.outcome))
         attempt.pending.append(self._recording.adaptation(attempt.folder, attempt.job).exception)
+        in_use = self._pipeline.encoder.bundle.folder
         kept: Future[None] = Future()
         attempt.pending.append(kept.exception)
 
         def keep_it() -> Path:
             try:
                 person, out = self._settings.person, attempt.folder / OUT
-                return keep(person, out) if person else self._workspace.keep(out)
+                return keep(person, out) if person else self._workspace.keep(out, in_use)
             finally:
                 kept.set_result(None)
 

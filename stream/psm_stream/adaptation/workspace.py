@@ -50,8 +50,10 @@ class Workspace:
             raise AdaptationError(f"cannot make the work folder {folder}: {error.strerror or error}") from None
         return folder
 
-    def keep(self, out: Path) -> Path:
+    def keep(self, out: Path, in_use: Path | None = None) -> Path:
         """Make a model's folder of what a worker wrote, and forget the oldest ones. Slow: not for the main thread.
+
+        in_use: the folder of the model that runs, which stays however many came after it and were not taken.
 
         Raises AdaptationError: the disk refuses.
         """
@@ -68,7 +70,8 @@ class Workspace:
         except OSError as error:
             raise AdaptationError(f"cannot keep the model in {models}: {error.strerror or error}") from None
         for old in older[: 1 - MODELS_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
+            if old != in_use:
+                shutil.rmtree(old, ignore_errors=True)
         return folder
 
     def discard(self, folder: Path, pending: Sequence[Callable[[], object]]) -> None:

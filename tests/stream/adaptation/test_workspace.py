@@ -42,6 +42,15 @@ def test_a_model_is_kept_with_its_weights_and_the_oldest_go(tmp_path: Path, psm_
     assert list((psm_home / "work").iterdir()) == []
 
 
+def test_the_model_that_runs_stays_however_many_were_not_taken(tmp_path: Path) -> None:
+    space = Workspace("a" * 32)
+    space.new(1)
+    running = space.keep(a_result(tmp_path / "0", "0"))
+    kept = [space.keep(a_result(tmp_path / str(n), str(n)), running) for n in range(1, 6)]
+    assert [folder.exists() for folder in kept] == [False] * (5 - MODELS_KEPT) + [True] * MODELS_KEPT
+    assert (running / "manifest.json").read_text() == "0"
+
+
 def test_a_folder_goes_when_nothing_uses_it_any_more() -> None:
     space = Workspace("a" * 32)
     folder = space.new(1)
