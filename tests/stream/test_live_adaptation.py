@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
+from tests.processes import own_children
 from tests.stream.live_runs import GENERAL, PATIENCE_S, Feed, Heard, a_live, running
 
 from psm_export import facecycle
@@ -106,7 +106,7 @@ class Adapting:
 
 
 def no_process_and_no_folder(home: Path) -> bool:
-    return psutil.Process().children(recursive=True) == [] and list((home / "work").glob("*")) == []
+    return own_children() == [] and list((home / "work").glob("*")) == []
 
 
 def test_the_first_full_buffer_brings_a_model_and_the_recording_verifies(
@@ -299,7 +299,7 @@ def test_revert_stops_a_training(models: list[Path], psm_home: Path, tmp_path: P
         run.heard.wait_for("notify.adapt.started")
         assert control.send("REVERT") == "OK the general encoder runs already"
         failed = run.heard.wait_for("notify.adapt.failed")
-        run.until(lambda: psutil.Process().children(recursive=True) == [])
+        run.until(lambda: own_children() == [])
         run.frames(3)
     assert failed["reason"] == "stopped by REVERT"
     assert np.isnan(failed["retry_s"])

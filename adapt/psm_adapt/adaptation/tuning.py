@@ -107,7 +107,7 @@ class _Tuning:
         self.started = clock()
 
     def run(self) -> Tuned:
-        validation = [self.validate()]
+        validation = [self._validation()]
         losses: list[float] = []
         best, weights = 0, self._weights()
         why = "all epochs done"
@@ -120,12 +120,17 @@ class _Tuning:
                 why = f"the time of {self.recipe.run.budget_s:g} s is up"
                 break
             losses.append(loss)
-            validation.append(self.validate())
+            validation.append(self._validation())
             if validation[-1] < validation[best]:
                 best, weights = epoch, self._weights()
         self.task.networks.load_state_dict(weights)
         seconds = self.clock() - self.started
         return Tuned(best, len(losses), self.step, tuple(validation), tuple(losses), seconds, why)
+
+    def _validation(self) -> float:
+        """Compute the loss on the faces held out as training computes its own: on a CPU, a tenth of the time is this."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.validate()
 
     def _epoch(self, epoch: int) -> float | None:
         """Learn from every pair once. Returns the mean loss; None if time was up before the end."""

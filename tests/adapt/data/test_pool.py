@@ -2,9 +2,9 @@
 
 import os
 
-import psutil
 import pytest
 from tests.adapt.data.work import dying, named, squared
+from tests.processes import own_children
 
 from psm_adapt.data.pool import Died, work_through
 
@@ -35,8 +35,7 @@ def test_a_process_that_dies_costs_the_others_nothing():
 def test_no_process_is_left_when_the_caller_stops():
     results = work_through(squared, list(range(50)), 2, lambda *_: None)
     next(results)
-    ours = psutil.Process()
-    workers = [child for child in ours.children() if "resource_tracker" not in " ".join(child.cmdline())]
+    workers = own_children()
     assert len(workers) == 2
     results.close()
     assert not any(worker.is_running() for worker in workers)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.processes import own_children
 
 from psm_stream.adaptation.events import PHASES, Done, Failed, Progress, Rejected, Started, WorkerEvent
 from psm_stream.adaptation.testing import fake_worker
@@ -79,10 +80,12 @@ def running(folder: Path, *arguments: str, command: list[str] | None = None) -> 
         yield run
     finally:
         run.worker.stop()
-        run.clock.now += 1e6
-        assert run.worker.join(PATIENT_S)
+        deadline = time.monotonic() + PATIENT_S
+        while not run.worker.join(0.05) and time.monotonic() < deadline:
+            run.clock.now += 1e6  # whenever it looked at the clock, its patience is over
+        assert run.worker.join(0)
     assert not run.worker.is_alive
-    assert psutil.Process().children(recursive=True) == []
+    assert own_children() == []
     assert "worker" not in [thread.name for thread in threading.enumerate()]
 
 
@@ -325,9 +328,8 @@ def test_thirty_runs_leave_nothing_open(tmp_path: Path) -> None:
 
 def _children(count: int) -> list[psutil.Process]:
     """Wait until so many processes of this one run."""
-    this = psutil.Process()
-    _until(lambda: len(this.children()) == count)
-    return this.children()
+    _until(lambda: len(own_children()) == count)
+    return own_children()
 
 
 def _until(is_so: Callable[[], bool]) -> None:
