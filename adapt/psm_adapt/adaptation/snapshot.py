@@ -87,7 +87,10 @@ def load_snapshot(path: Path) -> Snapshot:
         raise AdaptationError(f"{path}: crops are {crops.dtype} {list(crops.shape)}, expected uint8 [N, S, S, 3]")
     if crops.shape[1] not in (64, 128):
         raise AdaptationError(f"{path}: crops are {crops.shape[1]} px wide; set aligner.size_px 128, which is learned")
+    shapes = {"landmarks": (478, 2), "to_crop": (2, 3)}
     for name, values in arrays.items():
+        if values is not None and values.shape[1:] != shapes.get(name, values.shape[1:] if name == "crops" else ()):
+            raise AdaptationError(f"{path}: {name} are {list(values.shape)}; the file was changed")
         if values is not None and len(values) != count:
             raise AdaptationError(f"{path}: {count} crops but {len(values)} of {name}; the file was changed")
     return Snapshot(**arrays).only(np.argsort(arrays["frame_index"], kind="stable"))

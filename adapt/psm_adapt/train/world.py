@@ -70,6 +70,7 @@ def join(device: Literal["auto", "cpu", "cuda"]) -> Iterator[World]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size, chosen)
+        dist.barrier()  # nobody takes the connections down while another still uses them
     finally:
         dist.destroy_process_group()
 

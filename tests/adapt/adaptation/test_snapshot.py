@@ -52,6 +52,8 @@ def test_faces_come_in_order_of_time_and_their_digest_is_of_their_content(tmp_pa
         ({"crops": np.zeros((30, 64, 64, 3), np.float32)}, "float32"),
         ({"crops": np.zeros((30, 96, 96, 3), np.uint8)}, "aligner.size_px"),
         ({"confidence": np.ones(29, np.float32)}, "29 of confidence"),
+        ({"landmarks": np.zeros((30, 5), np.float32)}, r"landmarks are \[30, 5\]"),
+        ({"t_capture": np.zeros((30, 2))}, "t_capture"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict, words: str) -> None:
