@@ -128,7 +128,7 @@ class _Tuning:
         return Tuned(best, len(losses), self.step, tuple(validation), tuple(losses), seconds, why)
 
     def _validation(self) -> float:
-        """Compute the loss on the faces held out as training computes its own: on a CPU, a tenth of the time is this."""
+        """Compute the loss on the faces held out as training computes its own: a tenth of the time goes here."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return self.validate()
 
