@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from psm_stream.adaptation.workspace import unwritable
 from psm_stream.bundle import EncoderBundle
 from psm_stream.cli.common import nearest
 from psm_stream.config import Settings
+from psm_stream.devices import has_nvidia_driver
 from psm_stream.errors import ConfigError
 from psm_stream.people import base_of
 
@@ -39,7 +41,7 @@ def make_plan(settings: Settings, bundle: EncoderBundle, keeps_pace: bool) -> Pl
     if asked == "off":
         return Plan("off", "as asked")
     _check_recipe(settings.adaptation.recipe)
-    problem = _problem(bundle)
+    problem = _problem(settings, bundle)
     if asked is None:
         if not problem and not keeps_pace:
             problem = "the source is read as fast as it goes; --adapt auto adapts even so"
@@ -60,9 +62,11 @@ def _check_recipe(recipe: str) -> None:
         raise ConfigError(f"adaptation.recipe {recipe}: no such file{near or '; give an existing one, or a name'}")
 
 
-def _problem(bundle: EncoderBundle) -> str:
+def _problem(settings: Settings, bundle: EncoderBundle) -> str:
     if missing():
         return f"{', '.join(missing())} is not installed; pip install 'psm-stream[adapt]'"
     if base_of(bundle) is None:
         return f"the weights of {bundle.folder} are not there to train on from; use a model with a checkpoint folder"
-    return ""
+    if settings.adaptation.device == "cuda" and not has_nvidia_driver():
+        return "adaptation.device cuda: no NVIDIA driver on this machine; use --adaptation.device cpu"
+    return unwritable(settings.person)

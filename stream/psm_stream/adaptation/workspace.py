@@ -93,6 +93,17 @@ class Workspace:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def unwritable(person: str = "") -> str:
+    """Say why nothing could be kept in PSM_HOME, or "". Makes nothing: a run without an adaptation leaves nothing."""
+    for folder in [home() / "work", *([home() / "people" / person] if person else [])]:
+        there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        if not there.is_dir():
+            return f"{folder} cannot be made, since {there} is no folder; let PSM_HOME name another"
+        if not os.access(there, os.W_OK | os.X_OK):
+            return f"{there} cannot be written; let PSM_HOME name another"
+    return ""
+
+
 def remove_leftovers() -> None:
     """Remove the folders of runs that are not alive any more. Those of other users, say, are left.
 

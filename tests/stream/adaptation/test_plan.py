@@ -60,6 +60,39 @@ def test_a_recipe_that_is_not_there_is_known_at_the_start(mode: dict[str, str]) 
     assert make_plan(settings(adapt="off", adaptation__recipe="papr"), GENERAL, True).mode == "off"
 
 
+def test_a_device_that_is_not_there_is_known_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "has_nvidia_driver", lambda: False)
+    plan = make_plan(settings(adaptation__device="cuda"), GENERAL, True)
+    assert (plan.mode, plan.why.partition(";")[0]) == (
+        "off",
+        "adaptation.device cuda: no NVIDIA driver on this machine",
+    )
+    for mode in ("auto", "manual"):
+        with pytest.raises(ConfigError, match=f"--adapt {mode}: adaptation.device cuda: no NVIDIA driver"):
+            make_plan(settings(adapt=mode, adaptation__device="cuda"), GENERAL, True)
+    monkeypatch.setattr(plans, "has_nvidia_driver", lambda: True)
+    assert make_plan(settings(adaptation__device="cuda"), GENERAL, True).mode == "auto"
+
+
+def test_a_home_that_cannot_be_written_is_known_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("PSM_HOME", str(home))
+    assert make_plan(settings(person="ada"), GENERAL, True).mode == "auto"
+    assert not home.exists()
+    home.write_text("a file")
+    plan = make_plan(settings(), GENERAL, True)
+    assert (plan.mode, plan.why) == (
+        "off", f"{home / 'work'} cannot be made, since {home} is no folder; let PSM_HOME name another"
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"--adapt manual: .* is no folder"):
+        make_plan(settings(adapt="manual"), GENERAL, True)
+    home.unlink()
+    (home / "people").mkdir(parents=True)
+    (home / "people" / "ada").write_text("a file")
+    assert make_plan(settings(), GENERAL, True).mode == "auto"
+    assert make_plan(settings(person="ada"), GENERAL, True).mode == "off"
+
+
 def test_the_banner_says_it() -> None:
     assert intention(Plan("off", "as asked"), settings()) == "adaptation off: as asked"
     manual = intention(Plan("manual", ""), settings(adaptation__recipe="paper"))
