@@ -121,6 +121,7 @@ def _opencv() -> Finding:
 
 
 def _folders() -> Finding:
+    people.check_writable(people.home())
     return Finding("user folder", Verdict.OK, f"{people.home()} (PSM_HOME overrides)")
 
 

@@ -121,20 +121,46 @@ def folder_of(person: str) -> Path:
     return home() / "people" / person
 
 
-def everyone() -> list[str]:
-    """Names of the people who have a model, in order."""
+def check_writable(folder: Path) -> None:
+    """Try whether something can be written into a folder, or, where it is not there yet, whether it can be made.
+
+    Leaves nothing. Raises AdaptationError: it cannot.
+    """
+    at = folder
     try:
-        return sorted(entry.name for entry in os.scandir(home() / "people") if entry.is_dir() and numbers(entry.name))
+        at = next(one for one in (folder, *folder.parents) if one.exists())
+        probe = at / _work_name("keep")
+        probe.mkdir(mode=0o700)
+        probe.rmdir()
+    except OSError as error:
+        raise AdaptationError(
+            f"cannot write into {at}: {error.strerror or error}; PSM_HOME names another folder for people's models"
+        ) from None
+
+
+def everyone() -> list[str]:
+    """Names of the people who have a model, in order. Raises AdaptationError: the folder cannot be read."""
+    place = home() / "people"
+    try:
+        return sorted(entry.name for entry in os.scandir(place) if entry.is_dir() and numbers(entry.name))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise AdaptationError(_unreadable(place, error)) from None
 
 
 def numbers(person: str) -> list[int]:
-    """Numbers of a person's models, the newest last; none for a stranger."""
-    folder = home() / "people" / person
-    if not _NAME.fullmatch(person) or not folder.is_dir():
-        return []
-    return sorted(int(one.name) for one in folder.iterdir() if _is_number(one.name) and (one / MANIFEST).is_file())
+    """Numbers of a person's models, the newest last; none for a stranger.
+
+    Raises AdaptationError: the folder cannot be read.
+    """
+    place = home() / "people" / person
+    try:
+        if not _NAME.fullmatch(person) or not place.is_dir():
+            return []
+        return sorted(int(one.name) for one in place.iterdir() if _is_number(one.name) and (one / MANIFEST).is_file())
+    except OSError as error:
+        raise AdaptationError(_unreadable(place, error)) from None
 
 
 def newest_model(person: str) -> Path | None:
@@ -201,9 +227,16 @@ def keep(person: str, out: Path) -> Path:
     Raises AdaptationError: it was not accepted, something is missing or changed, or the disk refuses. BundleError: the
     bundle is damaged. Nothing is kept then.
     """
+    return keep_files(person, result_files(out))
+
+
+def result_files(out: Path) -> dict[str, Path]:
+    """Name every file of a model in what a worker or `psm-adapt finetune` wrote, by its name in a kept model's folder.
+
+    Raises BundleError, AdaptationError: the model is damaged.
+    """
     bundle = open_bundle(out / BUNDLE)
-    files = {name: bundle.folder / name for name in (MANIFEST, *bundle.manifest.files)}
-    return keep_files(person, {**files, **_rest(out)})
+    return {**{name: bundle.folder / name for name in (MANIFEST, *bundle.manifest.files)}, **_rest(out)}
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -375,6 +408,10 @@ def _claim(place: Path, fresh: Path) -> Path:
         _sync(place)
         return folder
     raise AdaptationError(f"no free number in {place} after {taken:03d}")
+
+
+def _unreadable(place: Path, error: OSError) -> str:
+    return f"cannot read {place}: {error.strerror or error}; PSM_HOME names another folder for people's models"
 
 
 def _make_private(place: Path) -> None:

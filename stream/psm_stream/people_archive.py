@@ -1,5 +1,7 @@
 """People's models on their way to another computer: a folder or zip of NAME/NNN/..., and back.
 
+The folder that `psm-adapt finetune` leaves is read, too, so that a model that could not be kept can be kept later.
+
 What comes in was written by somebody else: only names that such a model has are read, no link is followed, and nothing
 is written but copies of files, under a name and number of our own.
 """
@@ -16,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from psm_stream.bundle import MANIFEST
+from psm_stream.bundle import MANIFEST, open_bundle
 from psm_stream.errors import AdaptationError, ConfigError
-from psm_stream.people import Model, files_of
+from psm_stream.people import BUNDLE, CHECKPOINT, Model, files_of, result_files
 from psm_stream.sources.redact import printable
 
 _ENTRY = re.compile(
@@ -66,9 +68,13 @@ def pack(models: Sequence[Model], out: Path) -> None:
 def unpacked(place: Path) -> Iterator[list[Found]]:
     """Give the models of an archive, in order of name and number, while this is open.
 
-    Raises AdaptationError: it is none, holds anything else, more than 4 GiB or no model.
+    Raises AdaptationError: it is none, holds anything else, more than 4 GiB or no model. BundleError: the model in
+    the folder of a finetune run is damaged.
     """
-    if place.is_dir():
+    if (place / BUNDLE / MANIFEST).is_file():
+        with tempfile.TemporaryDirectory(prefix="psm-people-") as work:
+            yield [_of_a_run(place, Path(work))]
+    elif place.is_dir():
         yield _found(place)
     else:
         with tempfile.TemporaryDirectory(prefix="psm-people-") as work:
@@ -117,6 +123,20 @@ def _extract_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path, 
     target.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(entry) as source, target.open("xb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
+
+
+def _of_a_run(out: Path, work: Path) -> Found:
+    """Copy the model that a finetune run made, which lies there in another way than in the store."""
+    files = result_files(out)
+    try:
+        (work / CHECKPOINT).mkdir()
+        for name, source in files.items():
+            if source.is_symlink() or source.parent.is_symlink():
+                raise AdaptationError(f"{source} is a link; give a folder that holds the files themselves")
+            shutil.copyfile(source, work / name)
+    except OSError as error:
+        raise AdaptationError(f"cannot copy the model in {out}: {error.strerror or error}") from None
+    return Found(open_bundle(work).manifest.person or "", 1, work)
 
 
 def _found(folder: Path, named: Path | None = None) -> list[Found]:

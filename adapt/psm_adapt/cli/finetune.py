@@ -27,7 +27,7 @@ from psm_adapt.train.progress import Teller, duration_in_words
 from psm_stream import people
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.cli.common import Parser, nearest, put
-from psm_stream.errors import AdaptationError, ConfigError
+from psm_stream.errors import AdaptationError, ConfigError, PsmError
 from psm_stream.models import FACE_LANDMARKER
 
 SNAPSHOT = "snapshot.npz"
@@ -68,10 +68,21 @@ def job(arguments: Sequence[str]) -> int:
     if not about.accepted:
         put(f"rejected: {about.reason}", sys.stderr)
         return 1
-    folder = out / BUNDLE if given.no_keep else people.keep(given.person, out)
+    folder = out / BUNDLE if given.no_keep else _keep(given.person, out)
     how = f"--model {folder}" if given.no_keep else f"--person {given.person}"
     put(f"model {about.model_id} in {folder}: {about.reason}; use it with: psm-stream {how}")
     return 0
+
+
+def _keep(person: str, out: Path) -> Path:
+    """Keep the model in `out`. Raises AdaptationError, which says how to do so later."""
+    try:
+        return people.keep(person, out)
+    except PsmError as error:
+        raise AdaptationError(
+            f"the model is whole in {out}, but it was not kept: {error}; when that is mended: psm-adapt people import "
+            f"{out} --person {person}"
+        ) from None
 
 
 def _parser() -> Parser:
@@ -116,7 +127,7 @@ def _parser() -> Parser:
 
 def _check(given: Namespace) -> dict[str, str]:
     """Refuse what cannot work, before anything that takes long. Returns the recipe's keys and their values."""
-    people.folder_of(given.person)
+    place = people.folder_of(given.person)
     if given.device not in _DEVICES:
         raise ConfigError(f"--device {given.device!r}{nearest(given.device, _DEVICES)}")
     if not (given.seed.isascii() and given.seed.isdigit()):
@@ -126,8 +137,18 @@ def _check(given: Namespace) -> dict[str, str]:
     overrides |= {key: value for key, value in values.items() if value is not None}
     recipes.find(given.config, "cpu", overrides)
     _check_base(given.base)
-    check_there([Path(place) for place in given.inputs])
+    check_there([Path(one) for one in given.inputs])
+    if not given.no_keep:
+        _check_room(place)
     return overrides
+
+
+def _check_room(place: Path) -> None:
+    """Raise AdaptationError when the model could not be kept in the end."""
+    try:
+        people.check_writable(place)
+    except AdaptationError as error:
+        raise AdaptationError(f"{error}, and --no-keep leaves the model in --out") from None
 
 
 def _check_base(base: str) -> None:
@@ -202,7 +223,10 @@ def _rows_of(outcome: Outcome, collected: Collected) -> np.ndarray[Any, np.dtype
 
 def _lineage(parent: str) -> list[str]:
     """Return the models that this one comes from, its parent first, as far as they are here."""
-    known = {model.manifest.model_id: model for model in people.readable()[0]}
+    try:
+        known = {model.manifest.model_id: model for model in people.readable()[0]}
+    except PsmError:  # a home that cannot be read takes names from the report, and nothing more
+        known = {}
     general = open_bundle(general_bundle()).manifest.model_id
     line: list[str] = []
     one: str | None = parent

@@ -82,7 +82,7 @@ def _import(arguments: Sequence[str]) -> int:
     parser = _parser(
         "import", "Take in models that `export` wrote. Each is checked, and gets the person's next number."
     )
-    parser.add_argument("place", metavar="FILE.zip|DIR")
+    parser.add_argument("place", metavar="FILE.zip|DIR", help="what `export` or `psm-adapt finetune` wrote")
     parser.add_argument("--person", metavar="NAME", help="call the person so here; default: as they are called there")
     options = parser.parse(arguments)
     with unpacked(Path(options.place)) as found:
@@ -177,7 +177,7 @@ def _check_whole(folder: Path) -> None:
 def _taken(one: Found, person: str) -> str:
     """Keep a checked model of an archive, unless it is there. Returns what was done, in words."""
     model_id = open_bundle(one.folder).manifest.model_id
-    came = f"{one.person}/{one.number:03d}"
+    came = f"{one.person}/{one.number:03d}" if one.folder.name.isdigit() else f"the model of {one.person}"
     for number in people.numbers(person):
         if people.model_of(person, number).manifest.model_id == model_id:
             return f"{came} is {person}/{number:03d} already"

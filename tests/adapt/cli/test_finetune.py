@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from tests.adapt.data.conftest import write_video
 
 from psm_adapt.cli import finetune
 from psm_adapt.cli.finetune import job
+from psm_adapt.cli.people import job as people_job
 from psm_stream import people
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.cli.common import run
@@ -107,6 +109,43 @@ def test_what_is_rejected_is_said_in_one_line_and_reported(done: Path, capsys: p
     assert Path("runs/finetune/bob/report.png").is_file()
     assert not Path("runs/finetune/bob/bundle").exists()
     assert people.numbers("bob") == []
+
+
+def test_a_home_that_cannot_be_written_is_told_first_and_takes_nothing(
+    done: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PSM_HOME", str(tmp_path / "file"))
+    given = ["--person", "eve", str(done / "snapshot.npz"), "--out", "eve", "--quiet", *QUICK, *LAX]
+    assert run(job, given) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: cannot write into {tmp_path / 'file'}: Not a directory; PSM_HOME names another")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert run(job, [*given, "--no-keep"]) == 0
+    assert Path("eve/bundle").is_dir()
+
+
+def test_what_could_not_be_kept_is_there_and_kept_later(
+    done: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PSM_HOME", str(tmp_path / "home"))
+    real = finetune.run
+
+    def fill(*given: Any) -> Any:
+        (tmp_path / "home").write_text("")
+        return real(*given)
+
+    monkeypatch.setattr(finetune, "run", fill)
+    given = ["--person", "eve", str(done / "snapshot.npz"), "--out", "eve", "--quiet", *QUICK, *LAX]
+    assert run(job, given) == 1
+    report, said = capsys.readouterr().err.splitlines()
+    assert report == "report: eve/report.html"
+    assert said.startswith("error: the model is whole in eve, but it was not kept: cannot keep a model of eve in ")
+    assert said.endswith("psm-adapt people import eve --person eve")
+    (tmp_path / "home").unlink()
+    assert run(people_job, ["import", "eve", "--person", "eve"]) == 0
+    assert capsys.readouterr().out == "the model of eve is eve/001 now\n"
+    assert people.model_of("eve").manifest.model_id == open_bundle(Path("eve/bundle")).manifest.model_id
 
 
 def test_ctrl_c_leaves_nothing(

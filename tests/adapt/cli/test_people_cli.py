@@ -66,6 +66,17 @@ def test_an_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         job(["show", "ada"])
 
 
+def test_a_home_that_is_a_file_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv(HOME, str(tmp_path / "home"))
+    assert run(job, []) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: cannot read {tmp_path / 'home' / 'people'}: Not a directory; PSM_HOME ")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.usefixtures("store")
 def test_the_tree_and_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
     assert job(["show", "ada", "--model", "1"]) == 0

@@ -22,6 +22,18 @@ def test_says_that_the_main_job_runs_here() -> None:
     assert done.stderr == ""
 
 
+def test_a_home_that_is_a_file_is_not_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv("PSM_HOME", str(tmp_path / "home"))
+    finding = doctor._guarded("user folder", doctor._folders, Verdict.NOTE)
+    assert (finding.verdict, finding.text.partition(";")[0]) == (
+        *(Verdict.NOTE, f"cannot write into {tmp_path / 'home'}: Not a directory"),
+    )
+    monkeypatch.setenv("PSM_HOME", str(tmp_path / "none" / "yet"))
+    assert doctor._folders().verdict is Verdict.OK
+    assert [one.name for one in tmp_path.iterdir()] == ["home"]
+
+
 def test_a_taken_port_is_bad_and_named() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
