@@ -1,6 +1,8 @@
 """Adaptation in a live run: real threads, processes, sockets and encoders; source, aligner and training are fakes."""
 
+import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -222,6 +224,24 @@ def test_a_worker_that_is_not_there_is_a_failure() -> None:
     with running(run.live):
         run.frames(CAPACITY)
         assert "could not be run" in run.heard.wait_for("notify.adapt.failed")["reason"]
+
+
+def test_wrong_arguments_are_not_tried_again() -> None:
+    """What psm-adapt worker says of a recipe with an unknown key."""
+    said = json.dumps({"event": "failed", "reason": "unknown config key 'run.epochz'; did you mean 'run.epochs'?"})
+    command = (sys.executable, "-c", f"print({said!r}); raise SystemExit(2)")
+    run = Adapting(command=command, adaptation__backoff_s=0.01)
+    with running(run.live) as control:
+        run.frames(CAPACITY)
+        failed = run.heard.wait_for("notify.adapt.failed")
+        run.frames(20)
+        assert (run.live.adapter.status()["state"], run.live.adapter.status()["paused"]) == ("idle", True)
+        assert len(run.heard.headers("notify.adapt.failed")) == 1
+        assert control.send("C").startswith("OK")
+        assert not run.live.adapter.status()["paused"]
+    assert failed["reason"].startswith("unknown config key 'run.epochz'")
+    assert failed["reason"].endswith("; nothing starts by itself before C")
+    assert np.isnan(failed["retry_s"])
 
 
 def test_freeze_holds_a_model_until_thaw(models: list[Path], tmp_path: Path) -> None:

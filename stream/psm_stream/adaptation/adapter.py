@@ -36,6 +36,16 @@ LONGEST_S = 4 * 3600.0
 """A worker whose recipe alone limits its time is killed after so long; the longest that ship train for an hour."""
 LEAVING_S = 10.0
 """How long the folder of an adaptation waits for its worker to be gone."""
+_CONFIG = (
+    "unknown config key ",
+    "config key ",
+    "config file ",
+    "unknown option ",
+    "recipe ",
+    "--",
+    "ended with exit code 2",
+)
+"""How the reasons of a worker begin whose arguments or recipe are wrong (exit code 2): the next would fail likewise."""
 OUT = "out"
 """Where a worker writes, in the folder of its adaptation."""
 
@@ -171,7 +181,11 @@ class Adapter:
             case Rejected():
                 self._reject(attempt, said.what.outcome)
             case Failed():
-                self._fail(attempt, said.what.reason, Ended.FAILED)
+                if attempt.started is None and said.what.reason.startswith(_CONFIG):
+                    self._triggers.is_paused = True
+                    self._fail(attempt, f"{said.what.reason}; nothing starts by itself before C", Ended.FAILED)
+                else:
+                    self._fail(attempt, said.what.reason, Ended.FAILED)
             case SwapEncoder():
                 attempt.swap = said.what
                 self._state = State.READY
