@@ -17,6 +17,10 @@ from psm_stream.wire.messages import json_bytes
 from psm_stream.wire.schema import HEADER, TOPICS
 
 COMMON_KEYS = frozenset(key.name for key in HEADER)
+LEFT_OUT = frozenset({"t_notice", "figures"})
+"""Of a notice, in lines for people; --json has them."""
+FIRST = ("model_id", "model_epoch")
+"""Keys of every header that a notice gives a meaning of its own, and psm-watch prints first."""
 PUBLISHED = [topic.topic.partition("<")[0] for topic in TOPICS if topic.kind != "latest"]
 ANSWER_WITHIN_S = 3.0
 
@@ -128,8 +132,18 @@ def _essence(message: ClientMessage) -> str:
     if kind in ("marker", "log"):
         return json.dumps(message.value, ensure_ascii=False)[1:-1]
     own = {"face": header["face_id"]} if header["face_id"] >= 0 else {}
-    own |= {key: value for key, value in header.items() if key not in COMMON_KEYS and key != "t_notice"}
-    return "  ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in own.items())
+    own |= {key: header[key] for key in FIRST if header[key]}
+    own |= {key: value for key, value in header.items() if key not in COMMON_KEYS | LEFT_OUT}
+    return "  ".join(f"{key} {_short(value)}" for key, value in own.items() if not _is_nan(value))
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _short(value: object) -> str:
+    """A value as JSON, a float with four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 def _statistics(summary: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -80,6 +81,12 @@ def test_every_kind_of_message_has_a_line():
     assert line(face, 8.04) == "face.00 frame 7 8.0 ms confidence 0.90 box 0 0 100 100 px"
     assert line(builder.marker(Marker("a\nb", 1.0, "remote"))) == "marker.remote a\\nb"
     assert line(builder.notice(Notice("ready", 1.0, {"device": "cpu"}))) == 'notify.ready device "cpu"'
+    done = {"checkpoint_id": "ba98", "model_id": "0123", "seconds": 61.23456, "loss_after": 0.123456, "epochs": 10}
+    assert line(
+        builder.notice(Notice("adapt.done", 1.0, {**done, "figures": {"rank": 11.0}, "retry_s": math.nan}))
+    ) == ('notify.adapt.done model_id "0123" checkpoint_id "ba98" seconds 61.23 loss_after 0.1235 epochs 10')
+    swapped = Notice("model.swapped", 1.0, {"old": "a", "new": "b", "model_epoch": 2, "frame_index": 5})
+    assert line(builder.notice(swapped)) == 'notify.model.swapped frame 5 model_epoch 2 old "a" new "b"'
     found = Notice("face.found", 1.0, {"frame_index": 3, "face_id": 1})
     assert line(builder.notice(found)) == "notify.face.found frame 3 face 1"
     assert line(builder.heartbeat()) == "heartbeat.psm"
