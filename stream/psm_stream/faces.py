@@ -91,7 +91,10 @@ class RecentFaces:
                 return copies
 
     def snapshot(self, path: Path) -> Future[Path]:
-        """Write the ring to an .npz file in a thread of its own. The future gives the path, or raises SessionError."""
+        """Write the ring to an .npz file in a thread of its own. The future gives the path, or raises SessionError.
+
+        A folder that is made for it is its owner's alone.
+        """
         done: Future[Path] = Future()
         threading.Thread(target=self._write, args=(path, done), name="snapshot", daemon=True).start()
         return done
@@ -99,7 +102,7 @@ class RecentFaces:
     def _write(self, path: Path, done: Future[Path]) -> None:
         partial = path.with_name(path.name + ".partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # they are pictures of somebody
             with partial.open("wb") as file:
                 _write_npz(file, self.copy())
                 file.flush()

@@ -1,5 +1,6 @@
 """The ring of recent faces, against a plain list."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_snapshot_comes_back_and_is_whole_while_faces_come_in(tmp_path: Path) ->
         index = snapshot["frame_index"]
         assert (np.diff(index) == 1).all()
         assert (snapshot["crops"][:, 3, 3, 1] == index % 256).all()  # no face of another moment slipped in
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_a_folder_made_for_snapshots_is_its_owners(tmp_path: Path) -> None:
+    faces = RecentFaces(FacesSettings(), 8)
+    assert faces.snapshot(tmp_path / "home" / "snapshots" / "1.npz").result(10).is_file()
+    assert (tmp_path / "home" / "snapshots").stat().st_mode & 0o077 == 0
 
 
 def test_a_snapshot_that_cannot_be_written_is_told(tmp_path: Path) -> None:

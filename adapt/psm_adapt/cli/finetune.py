@@ -8,7 +8,7 @@ import tempfile
 import time
 from argparse import SUPPRESS, Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -59,7 +59,7 @@ def job(arguments: Sequence[str]) -> int:
     try:
         with Teller(given.quiet) as teller, _draft(out) as draft:
             outcome = _adapt(given, overrides, draft, teller)
-            draft.joinpath("model").rename(out)
+            _hand_over(draft / "model", out)
     except KeyboardInterrupt:
         put("stopped; nothing was kept", sys.stderr)
         raise
@@ -72,6 +72,13 @@ def job(arguments: Sequence[str]) -> int:
     how = f"--model {folder}" if given.no_keep else f"--person {given.person}"
     put(f"model {about.model_id} in {folder}: {about.reason}; use it with: psm-stream {how}")
     return 0
+
+
+def _hand_over(model: Path, out: Path) -> None:
+    """Have the result appear, for its owner alone where the disk knows modes: it shows the person's face."""
+    with suppress(OSError):
+        model.chmod(0o700)
+    model.rename(out)
 
 
 def _keep(person: str, out: Path) -> Path:

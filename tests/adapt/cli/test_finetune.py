@@ -1,6 +1,7 @@
 """psm-adapt finetune as a person types it, on a few faces of the demo, with a gate that lets nearly all through."""
 
 import json
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ def test_inputs_become_a_model_that_is_kept_under_the_person(done: Path) -> None
         *("adaptation.json", "bundle", "checkpoint", "report.html", "report.png", "snapshot.npz")
     ]
     assert [file.name for file in done.parent.iterdir()] == ["first"]  # nothing is left of the way
+    if os.name == "posix":
+        assert done.stat().st_mode & 0o077 == 0
 
 
 def test_a_snapshot_and_an_own_model_are_started_from(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
