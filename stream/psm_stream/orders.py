@@ -79,12 +79,13 @@ class Orders:
     def _revert(self, _: Order) -> str:
         if self._adapter.frozen:
             return "ERROR frozen: no swaps; send THAW first"
-        self._adapter.pause("stopped by REVERT")
+        stopped = self._adapter.pause("stopped by REVERT")
+        also = f"; {stopped}" if stopped else ""
         general = self._parts.general
         if self._pipeline.waiting is None and self._pipeline.encoder is general:
-            return "OK the general encoder runs already"
+            return f"OK the general encoder runs already{also}"
         self._swap(SwapEncoder(general, "revert"))
-        return f"OK {general.model_id} is taken at the next frame"
+        return f"OK {general.model_id} is taken at the next frame{also}"
 
     def _snapshot(self, order: Order) -> None:
         self._snapshots += 1

@@ -272,7 +272,7 @@ def test_an_order_before_the_next_frame_comes_first(models: list[Path], tmp_path
         assert control.send("FREEZE") == "OK"
         run.frames(3)
         assert control.send("THAW") == "OK"
-        assert control.send("REVERT") == "OK the general encoder runs already"
+        assert control.send("REVERT") == "OK the general encoder runs already; the new model is not taken"
         run.frames(3)
     assert run.heard.headers("notify.model.swapped") == []
     assert run.live.final["model_ids"] == [GENERAL_ID]
@@ -317,7 +317,7 @@ def test_revert_stops_a_training(models: list[Path], psm_home: Path, tmp_path: P
     with running(run.live) as control:
         run.frames(CAPACITY)
         run.heard.wait_for("notify.adapt.started")
-        assert control.send("REVERT") == "OK the general encoder runs already"
+        assert control.send("REVERT") == "OK the general encoder runs already; training is stopped"
         failed = run.heard.wait_for("notify.adapt.failed")
         run.until(lambda: own_children() == [])
         run.frames(3)

@@ -215,10 +215,13 @@ class Adapter:
         self.pause("stopped by order")
         return "OK stopped" if was_running else "OK nothing is adapted until C"
 
-    def pause(self, why: str) -> None:
-        """Stop what runs, and start nothing of one's own accord before `C`."""
+    def pause(self, why: str) -> str:
+        """Stop what runs, and start nothing of one's own accord before `C`. Returns what was stopped, or ""."""
+        has_model = self._state in (State.OPENING, State.READY)
+        stopped = "" if self._attempt is None else "the new model is not taken" if has_model else "training is stopped"
         self._triggers.is_paused = True
         self.stop(why)
+        return stopped
 
     def stop(self, why: str) -> None:
         """Stop what runs. A model that waits is not taken."""
