@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import re
 import shutil
 import sys
 import tempfile
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+import psutil
 
 from psm_adapt.adaptation import recipes
 from psm_adapt.adaptation.collecting import Collected, Taken, check_there, collect
@@ -36,6 +41,9 @@ FACES, BUDGET_S = 1000, 3600.0
 
 _SHORT = {"faces": "run.faces", "budget": "run.budget_s"}
 """Short option, and the recipe's key that it is; the dotted key works, too."""
+_OWNER = ".finetune.json"
+"""In a draft: the process that makes it, and its computer."""
+_DRAFT = re.compile(r"\..+-[a-z0-9_]{8}")
 _DEVICES = ("auto", "cpu", "cuda")
 _PHASES = {
     "reading": ("screening the faces", 0.0),
@@ -167,10 +175,12 @@ def _check_base(base: str) -> None:
 
 @contextmanager
 def _draft(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out`, which is gone at the end."""
+    """Give a folder beside `out`, which is gone at the end. Those of processes that were killed are removed first."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out.parent)
         draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        (draft / _OWNER).write_text(json.dumps({"pid": os.getpid(), "host": platform.node()}), encoding="utf-8")
     except OSError as error:
         raise AdaptationError(
             f"cannot write into {out.parent}: {error.strerror or error}; give another --out"
@@ -179,6 +189,24 @@ def _draft(out: Path) -> Iterator[Path]:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove the drafts of processes of this computer that ended without doing so: they hold faces."""
+    for draft in place.iterdir():
+        if _DRAFT.fullmatch(draft.name) and not draft.is_symlink() and _is_left(draft / _OWNER):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_left(owner: Path) -> bool:
+    """Whether no process has the number of the one that made a draft. What does not say whose it is, is left alone."""
+    try:
+        said = json.loads(owner.read_text(encoding="utf-8"))
+        pid, host = int(said["pid"]), said["host"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    # a container may give every run the same number, and this process has no draft yet
+    return bool(host == platform.node() and (pid == os.getpid() or not psutil.pid_exists(pid)))
 
 
 def _adapt(given: Namespace, overrides: Mapping[str, str], draft: Path, teller: Teller) -> Outcome:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import platform
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,27 @@ def test_ctrl_c_leaves_nothing(
     assert capsys.readouterr().err == "stopped; nothing was kept\n"
     assert list(tmp_path.iterdir()) == []
     assert people.numbers("cy") == []
+
+
+def test_drafts_of_the_dead_are_removed_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+
+    def draft(name: str, said: object) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".finetune.json").write_text(json.dumps(said))
+
+    here = platform.node()
+    draft(".ann-aaaaaaaa", {"pid": child.pid, "host": here})  # killed
+    draft(".ann-bbbbbbbb", {"pid": os.getppid(), "host": here})  # runs
+    draft(".ann-cccccccc", {"pid": child.pid, "host": here + "2"})  # on another computer
+    draft(".ann-dddddddd", "nobody")
+    draft("ann-eeeeeeee", {"pid": child.pid, "host": here})  # a result, by its name
+    (tmp_path / ".ann-ffffffff").mkdir()  # somebody's
+    before = {one.name for one in tmp_path.iterdir()}
+    with finetune._draft(tmp_path / "ann") as mine:
+        assert {one.name for one in tmp_path.iterdir()} == (before | {mine.name}) - {".ann-aaaaaaaa"}
+    assert {one.name for one in tmp_path.iterdir()} == before - {".ann-aaaaaaaa"}
 
 
 @pytest.mark.parametrize(
