@@ -118,7 +118,7 @@ def compare(outcome: Outcome, blendshapes: Blendshapes | None) -> Compared | Non
 def checks_of(figures: Mapping[str, float | None], settings: GateSettings) -> list[Check]:
     """Return what the gate asked and found, as far as it came; nothing before there was a child."""
     rows = (
-        ("held-out loss", "loss", 1 - settings.gain, True),
+        ("loss, held out to judge", "loss", 1 - settings.gain, True),
         ("error of rebuilt faces", "rebuilt_error", 1 - settings.gain, True),
         ("distance between neutral faces", "neutral_distance", settings.neutral, True),
         ("directions that codes fill", "code_rank", settings.rank, False),

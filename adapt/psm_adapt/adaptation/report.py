@@ -33,6 +33,7 @@ _WIDE = 15.0
 """Inches of the whole picture."""
 _SHOWN_OF_REFUSED = 10
 _HELD_OUT, _CHECKS = "Held-out faces", "What the gate asked"
+_LOSS = "Loss: training, and held out to choose the epoch"
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1100px; margin: 2em auto;
@@ -127,7 +128,7 @@ def _rows(outcome: Outcome, compared: Compared | None, checks: Sequence[Check], 
     return [
         [
             _Panel(_HELD_OUT, (8.6, 5.4), lambda c: panels.draw_preview(c, compared.preview)),
-            _Panel("Loss", (6.4, 5.4), lambda c: panels.draw_losses(c, about.losses, about.validation, about.epochs)),
+            _Panel(_LOSS, (6.4, 5.4), lambda c: panels.draw_losses(c, about.losses, about.validation, about.epochs)),
         ],
         [
             _Panel("Codes", (8.6, 4.3), lambda c: panels.draw_codes(c, compared.codes)),

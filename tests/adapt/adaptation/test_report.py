@@ -76,7 +76,7 @@ def test_a_snapshot_that_was_refused_has_a_report_too(demo_snapshot: Path, tmp_p
 def test_checks_are_those_of_the_gate(rejected: Outcome) -> None:
     figures = rejected.adaptation.figures
     unmet = {check.what for check in checks_of(figures, GateSettings(gain=0.9, informed=-1)) if not check.is_met}
-    assert unmet == {"held-out loss", "error of rebuilt faces"}
+    assert unmet == {"loss, held out to judge", "error of rebuilt faces"}
     lax = GateSettings(gain=0, informed=-1, neutral=9, rank=0, spread=0, neighbours=0)
     assert all(check.is_met for check in checks_of(figures, lax)) == (
         figures["loss_after"] <= figures["loss_before"]  # type: ignore[operator]
