@@ -18,6 +18,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -163,6 +164,11 @@ def numbers(person: str) -> list[int]:
         raise AdaptationError(_unreadable(place, error)) from None
 
 
+def is_there(person: str) -> bool:
+    """Whether there is a folder of this person, which may hold no model."""
+    return _NAME.fullmatch(person) is not None and (home() / "people" / person).is_dir()
+
+
 def newest_model(person: str) -> Path | None:
     """Return the bundle folder of a person's newest model, or None when there is none yet."""
     known = numbers(person)
@@ -271,10 +277,12 @@ def keep_files(person: str, files: Mapping[str, Path]) -> Path:
 def delete(person: str, number: int | None = None) -> list[Path]:
     """Delete one model of a person, or everything of theirs. Returns the folders that were models, now gone.
 
+    The person's folder goes with the last model, unless something else is in it; a folder without any goes, too.
+
     Raises ConfigError: no such person or model. AdaptationError: the disk refuses.
     """
     place, known = folder_of(person), numbers(person)
-    if not known or (number is not None and number not in known):
+    if not (is_there(person) if number is None else number in known):
         model_of(person, number)  # says what there is
     gone = [_folder(person, one) for one in (known if number is None else [number])]
     try:
@@ -284,6 +292,10 @@ def delete(person: str, number: int | None = None) -> list[Path]:
             shutil.rmtree(doomed)
         if number is None:
             shutil.rmtree(place)
+        elif not numbers(person):
+            _sweep(place)
+            with suppress(OSError):  # something else is in it
+                place.rmdir()
     except OSError as error:
         raise AdaptationError(f"cannot delete {error.filename or place}: {error.strerror or error}") from None
     return gone

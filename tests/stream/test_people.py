@@ -273,6 +273,22 @@ def test_deleting_one_and_everything(tmp_path: Path, psm_home: Path) -> None:
         delete("bob", 9)
 
 
+def test_the_folder_goes_with_the_last_model(tmp_path: Path, psm_home: Path) -> None:
+    place = psm_home / "people" / "ada"
+    folder = kept(tmp_path, "ada", "a" * 12)
+    (place / ".keep-999999999-00").mkdir()  # left by a process that is gone
+    assert delete("ada", 1) == [folder]
+    assert not place.exists()
+    kept(tmp_path, "ada", "b" * 12)
+    (place / "notes.txt").write_text("somebody's")
+    delete("ada", 1)
+    assert [one.name for one in place.iterdir()] == ["notes.txt"]
+    with pytest.raises(ConfigError, match="no models of 'ada'"):
+        delete("ada", 1)
+    assert delete("ada") == []
+    assert not place.exists()
+
+
 def test_lineage_leads_through_people(tmp_path: Path) -> None:
     kept(tmp_path, "ada", "a" * 12)
     kept(tmp_path, "bob", "b" * 12, "a" * 12)

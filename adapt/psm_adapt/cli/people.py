@@ -102,13 +102,14 @@ def _delete(arguments: Sequence[str]) -> int:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse(arguments)
     known = people.numbers(options.person)
-    if not known or options.model not in (None, *known):
+    if not (people.is_there(options.person) if options.model is None else options.model in known):
         people.model_of(options.person, options.model)  # says what there is
-    what = f"model {options.model:03d}" if options.model is not None else f"all {len(known)} models"
+    what = f"model {options.model:03d}" if options.model is not None else f"all {_counted(len(known))}"
     if not options.yes and not _agreed(f"delete {what} of {options.person} for good?"):
         put("nothing was deleted")
         return 1
-    for folder in people.delete(options.person, options.model):
+    gone = people.delete(options.person, options.model)
+    for folder in gone or [people.folder_of(options.person)]:
         put(f"deleted {folder}")
     return 0
 
