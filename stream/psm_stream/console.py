@@ -61,7 +61,7 @@ class Console:
 
     def tell(self, notice: Notice) -> None:
         """Print a notice, unless the status shows it anyway."""
-        if notice.subject.startswith("adapt."):
+        if notice.subject.startswith("adapt.") or notice.subject == "model.swapped":
             self._tell_adaptation(notice.subject, notice.fields)
         elif notice.fields.get("failed"):
             self.warn(f"{notice.subject}: {notice.fields.get('reason', '')}")
@@ -115,7 +115,9 @@ def _status_table(stats: Mapping[str, Any]) -> Table:
         "capture to publish": f"p50 {recent['p50']:.1f}  p95 {recent['p95']:.1f}  max {recent['max']:.1f} ms",
         "stages, p50 ms": stages,
         "encoder": encoder,
-        "adaptation": words.standing(stats["adapting"], stats["recent_faces"], stats["recent_faces_capacity"]),
+        "adaptation": words.standing(
+            stats["adapting"], stats["recent_faces"], stats["recent_faces_capacity"], stats["frozen"]
+        ),
         "recording": stats["recording"] or "off",
         "memory": f"{stats['rss_mb']:.0f} MB",
     }

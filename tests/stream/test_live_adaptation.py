@@ -137,7 +137,7 @@ def test_the_first_full_buffer_brings_a_model_and_the_recording_verifies(
     assert (entry["accepted"], entry["model_id"], entry["loss_after"]) == (True, id_of(models[0]), 0.4)
     assert set(entry) == {
         *("model_id", "parent", "frames", "epochs", "seconds", "accepted", "reason"),
-        *("loss_before", "loss_after", "recipe", "device"),
+        *("loss_before", "loss_after", "recipe", "device", "stopped"),
     }
     assert run.live.final["model_ids"] == [GENERAL_ID, id_of(models[0])]
     assert no_process_and_no_folder(psm_home)
@@ -253,6 +253,8 @@ def test_freeze_holds_a_model_until_thaw(models: list[Path], tmp_path: Path) -> 
         (tmp_path / "go").touch()
         run.until_state("ready")
         run.frames(5)
+        (waiting,) = run.heard.headers("notify.adapt.waiting")
+        assert (waiting["model_id"], waiting["until"]) == (id_of(models[0]), "THAW")
         assert run.heard.headers("notify.model.swapped") == []
         assert control.send("REVERT").startswith("ERROR frozen")
         assert control.send("THAW") == "OK"

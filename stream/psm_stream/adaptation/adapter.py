@@ -9,6 +9,7 @@ adaptation that it belongs to; what comes of one that was stopped meanwhile is l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -95,6 +96,8 @@ class Attempt:
     """Of an accepted model."""
     swap: SwapEncoder | None = None
     """An open encoder that waits for the next frame, or THAW."""
+    is_held_back: bool = False
+    """A frame came, and it was not taken, by FREEZE; this was told."""
 
 
 Post: TypeAlias = Callable[[Said], None]
@@ -145,6 +148,7 @@ class Adapter:
         self._state = State.IDLE
         self._attempt: Attempt | None = None
         self._count = 0
+        self._retry_at = self._next_at = -math.inf
 
     def see(self, embedding: Embedding) -> None:
         """Take note of the first face's embedding of a frame."""
@@ -161,6 +165,7 @@ class Adapter:
                 self._begin(why)
             except PsmError as error:
                 retry_s = self._triggers.ended(now, Ended.FAILED)
+                self._retry_at = -math.inf if retry_s is None else now + retry_s
                 self._tell("failed", {"reason": str(error), "stopped": False, "retry_s": retry_s})
 
     def take(self, said: Said) -> None:
@@ -219,8 +224,10 @@ class Adapter:
         """Stop what runs, and start nothing of one's own accord before `C`. Returns what was stopped, or ""."""
         has_model = self._state in (State.OPENING, State.READY)
         stopped = "" if self._attempt is None else "the new model is not taken" if has_model else "training is stopped"
-        self._triggers.is_paused = True
+        was_paused, self._triggers.is_paused = self._triggers.is_paused, True
         self.stop(why)
+        if self._plan.mode == "auto" and not was_paused:
+            self._tell("waiting", {"model_id": "", "until": "C"})
         return stopped
 
     def stop(self, why: str) -> None:
@@ -231,11 +238,19 @@ class Adapter:
     def before_frame(self) -> None:
         """Order the swap to a model that waits. Not before a frame is there: FREEZE and REVERT can still come first."""
         attempt = self._attempt
-        if attempt is None or attempt.swap is None or self.frozen:
+        if attempt is None or attempt.swap is None:
+            return
+        if self.frozen:
+            self._hold_back(attempt)
             return
         swap, attempt.swap = attempt.swap, None  # its worker's thread still knows the attempt: a cycle with an encoder
         self._end(Ended.ACCEPTED)
         self._swap(swap)
+
+    def _hold_back(self, attempt: Attempt) -> None:
+        if not attempt.is_held_back and attempt.outcome is not None:
+            attempt.is_held_back = True
+            self._tell("waiting", {"model_id": attempt.outcome.model_id, "until": "THAW"})
 
     def swapped(self) -> None:
         """Take note that another encoder runs."""
@@ -256,13 +271,21 @@ class Adapter:
             "epoch": progress.epoch if progress is not None else 0,
             "epochs": progress.epochs if progress is not None else 0,
             "loss": progress.loss if progress is not None else None,
-            "left_s": progress.left_s if progress is not None else None,
+            "left_s": _left_s(attempt),
+            "retry_s": self._seconds_until(self._retry_at),
+            "next_s": self._seconds_until(self._next_at),
             "drift": round(self._triggers.drift.value, 3),
         }
 
     def close(self) -> None:
         """End, after `stop`: no process is left, and no work folder. A model that is just being kept is kept."""
         self._workspace.close()
+
+    def _seconds_until(self, then: float) -> float | None:
+        """Seconds until a time that is still to come, if something may start by itself then."""
+        waits = self._plan.mode == "auto" and self._attempt is None and not self._triggers.is_paused
+        left = then - self._clock()
+        return round(left, 1) if waits and left > 0 else None
 
     def _begin(self, trigger: str) -> None:
         """Write a snapshot aside. Raises PsmError: there is nothing to start from, or nowhere to work."""
@@ -275,6 +298,7 @@ class Adapter:
         number = self._count
         folder = self._workspace.new(number)
         self._triggers.started(now, self._faces.written)
+        self._next_at = now + settings.every_s
         job = {
             "base": base,
             "recipe": settings.recipe,
@@ -363,7 +387,9 @@ class Adapter:
             why = f"{attempt.outcome.reason}; but it is not taken: {reason}"
             self.adaptations[-1] |= {"accepted": how is Ended.STOPPED, "reason": why}
         else:
-            self.adaptations.append(_entry_without_outcome(attempt, reason, self._clock()))
+            self.adaptations.append(
+                _entry_without_outcome(attempt, reason, self._clock()) | {"stopped": how is Ended.STOPPED}
+            )
             if attempt.worker is not None:
                 attempt.worker.stop()
                 recorded = self._recording.adaptation(attempt.folder, attempt.job, reason)
@@ -375,13 +401,26 @@ class Adapter:
         """Be idle again. Returns in how many seconds the next try is, if one is planned."""
         self._attempt = None
         self._state = State.IDLE
-        retry_s = self._triggers.ended(self._clock(), how)
+        now = self._clock()
+        retry_s = self._triggers.ended(now, how)
+        self._retry_at = -math.inf if retry_s is None else now + retry_s
         return retry_s if self._plan.mode == "auto" else None
 
     def _tell(self, subject: str, fields: Mapping[str, Any]) -> None:
         """Publish a notice."""
         plain = {key: _plain(key, value) for key, value in fields.items()}
         self._announce(Notice(f"adapt.{subject}", self._clock(), plain))
+
+
+def _left_s(attempt: Attempt | None) -> float | None:
+    """What a training thinks that it takes yet, but no more than its budget leaves."""
+    progress = attempt.progress if attempt is not None else None
+    if attempt is None or progress is None or progress.left_s is None:
+        return None
+    budget_s = attempt.started.budget_s if attempt.started is not None else None
+    if budget_s is None or progress.phase != "training":
+        return progress.left_s
+    return min(progress.left_s, round(max(budget_s - progress.seconds, 0.0), 3))
 
 
 def _plain(key: str, value: object) -> object:
@@ -409,7 +448,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
     """What the summary says of an adaptation."""
-    return {key: getattr(outcome, key) for key in (*_ENTRY, "recipe", "device")}
+    return {key: getattr(outcome, key) for key in (*_ENTRY, "recipe", "device")} | {"stopped": False}
 
 
 def _entry_without_outcome(attempt: Attempt, reason: str, now: float) -> dict[str, Any]:

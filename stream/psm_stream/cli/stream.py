@@ -178,14 +178,26 @@ def _introduction(live: Live, seconds: float) -> str:
 def _farewell(summary: dict[str, Any]) -> str:
     frames, latency = summary["frames"], summary["latency_ms"]["capture_to_publish"]
     dropped = ", ".join(f"{count} by {cause}" for cause, count in frames["dropped"].items()) or "none"
-    accepted = sum(entry["accepted"] for entry in summary["adaptations"])
-    adapted = f"; {len(summary['adaptations'])} adaptations, {accepted} accepted" if summary["adaptations"] else ""
+    adapted = _adapted(summary["adaptations"])
     return (
         f"{frames['captured']} frames captured, {frames['processed']} processed ({frames['no_face']} without a face), "
         f"dropped: {dropped}; {summary['fps']:.1f} fps over {summary['seconds']:.1f} s; "
         f"capture to publish p50 {latency['p50']:.1f}, p95 {latency['p95']:.1f}, max {latency['max']:.1f} ms"
         f"{adapted}"
     )
+
+
+def _adapted(entries: Sequence[dict[str, Any]]) -> str:
+    """Count the adaptations; one that was stopped is neither accepted nor rejected."""
+    stopped = sum(entry["stopped"] for entry in entries)
+    ended = len(entries) - stopped
+    text = ""
+    if ended:
+        accepted = sum(entry["accepted"] for entry in entries)
+        text += f"; {ended} adaptation{'s' if ended > 1 else ''}, {accepted} accepted"
+    if stopped:
+        text += f"; {stopped} training{'s' if stopped > 1 else ''} stopped"
+    return text
 
 
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:

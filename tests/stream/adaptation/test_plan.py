@@ -98,6 +98,6 @@ def test_the_banner_says_it() -> None:
     manual = intention(Plan("manual", ""), settings(adaptation__recipe="paper"))
     assert manual == "adaptation when C asks for it, by recipe paper"
     assert intention(Plan("auto", ""), settings()) == (
-        "adaptation by a recipe for this device as soon as 500 faces are there, then every 600 s or when the face has "
-        "changed"
+        "adaptation as soon as 500 faces are there, then every 600 s or when the embeddings have drifted, by "
+        "recipe auto: gpu where torch finds CUDA, else cpu"
     )
