@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from psm_stream.bundle import MANIFEST, EncoderBundle, Manifest, ModelId, Sha256, general_bundle, open_bundle
 from psm_stream.cli.common import nearest
-from psm_stream.errors import AdaptationError, ConfigError, PsmError
+from psm_stream.errors import AdaptationError, BundleError, ConfigError, PsmError
 
 GENERAL = "general"
 """What the general model is called where a base is named."""
@@ -175,6 +175,25 @@ def newest_model(person: str) -> Path | None:
     return _folder(person, known[-1]) if known else None
 
 
+def open_newest(person: str) -> EncoderBundle | None:
+    """Open the bundle of a person's newest model, or None when there is none yet.
+
+    Raises BundleError: it is damaged; it says how to do without it.
+    """
+    known = numbers(person)
+    if not known:
+        return None
+    try:
+        return open_bundle(_folder(person, known[-1]))
+    except BundleError as error:
+        older = next((f"{number:03d}" for number in reversed(known[:-1]) if _is_whole(person, number)), None)
+        instead = f"--model {GENERAL}" if older is None else f"--model {PREFIX}{person}/{older} or --model {GENERAL}"
+        raise BundleError(
+            f"{person}'s newest model is damaged: {error}; psm-adapt people delete {person} --model {known[-1]:03d} "
+            f"removes it, {instead} does without it"
+        ) from None
+
+
 def model_of(person: str, number: int | None = None) -> Model:
     """Read a person's model, the newest unless a number is given.
 
@@ -212,10 +231,14 @@ def _general_id() -> str:
 
 
 def base_named(base: str) -> str:
-    """Return the model folder that `person:NAME` or `person:NAME/NNN` means; any other base as it is.
+    """Return the model folder that `person:NAME`, `person:NAME/NNN` or `general` means; any other base as it is.
+
+    A folder that is called general stays one.
 
     Raises ConfigError: no such person or model. BundleError, AdaptationError: the model is damaged, or has no weights.
     """
+    if base == GENERAL and not Path(base).exists():
+        return str(general_bundle())
     if not base.startswith(PREFIX):
         return base
     person, _, number = base.removeprefix(PREFIX).partition("/")
@@ -351,6 +374,14 @@ def readable() -> tuple[list[Model], list[tuple[str, str]]]:
             except PsmError as error:
                 broken.append((f"{person}/{number:03d}", str(error)))
     return whole, broken
+
+
+def _is_whole(person: str, number: int) -> bool:
+    try:
+        open_bundle(_folder(person, number))
+    except PsmError:
+        return False
+    return True
 
 
 def _folder(person: str, number: int) -> Path:

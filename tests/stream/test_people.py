@@ -27,6 +27,7 @@ from psm_stream.people import (
     model_of,
     newest_model,
     numbers,
+    open_newest,
     readable,
 )
 from psm_stream.startup import _bundle
@@ -224,7 +225,6 @@ def test_a_model_is_found_by_name(tmp_path: Path) -> None:
     first, second = (kept(tmp_path, "ada", letter * 12) for letter in "ab")
     assert base_named("person:ada") == str(second)
     assert base_named("person:ada/001") == base_named("person:ada/1") == str(first)
-    assert base_named("general") == "general"
     assert base_named("some/folder") == "some/folder"
     for base, why in (
         ("person:eda", "no models of 'eda'.*did you mean ada"),
@@ -301,6 +301,23 @@ def test_lineage_leads_through_people(tmp_path: Path) -> None:
     kept(tmp_path, "eve", "e" * 12, "d" * 12)
     with pytest.raises(AdaptationError, match="is its own ancestor"):
         lineage(model_of("bob"), readable()[0])
+
+
+def test_a_damaged_newest_model_says_how_to_do_without_it(tmp_path: Path) -> None:
+    assert open_newest("ada") is None
+    folders = [kept(tmp_path, "ada", letter * 12) for letter in "abc"]
+    newest = open_newest("ada")
+    assert newest is not None
+    assert newest.folder == folders[2]
+    (folders[2] / "encoder.onnx").write_bytes(b"x")
+    (folders[1] / "manifest.json").write_text("{}")
+    out = "psm-adapt people delete ada --model 003 removes it, --model person:ada/001 or --model general does without"
+    with pytest.raises(BundleError, match=f"ada's newest model is damaged: .*; {out} it"):
+        open_newest("ada")
+    assert delete("ada", 3) == [folders[2]]
+    with pytest.raises(BundleError, match="delete ada --model 002 removes it, --model person:ada/001"):
+        open_newest("ada")
+    assert base_named("general") == str(general_bundle())
 
 
 def test_damage_is_found_and_named(tmp_path: Path) -> None:

@@ -42,10 +42,16 @@ def _list(arguments: Sequence[str]) -> int:
         return 0
     names = _names(models)
     rows = [_row(model, names) for model in models]
-    put(_table(rows) if rows else f"no models in {people.home() / 'people'}; psm-stream --person NAME makes them")
+    if rows:
+        put(_table(rows))
+    elif broken:
+        put(f"no whole models in {people.home() / 'people'}")
+    else:
+        put(f"no models in {people.home() / 'people'}; psm-stream --person NAME makes them")
     for name, why in broken:
-        put(f"{name}  BROKEN: {printable(why)}")
-    return 0
+        person, _, number = name.partition("/")
+        put(f"{name}  BROKEN: {printable(why)}; psm-adapt people delete {person} --model {number} removes it")
+    return int(bool(broken) and not rows)
 
 
 def _show(arguments: Sequence[str]) -> int:

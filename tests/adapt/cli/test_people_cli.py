@@ -43,6 +43,12 @@ def test_the_list(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (store / "ada" / "002" / "encoder.onnx").write_bytes(b"x")
     assert job(["list"]) == 0
     assert "ada/002  BROKEN: " in capsys.readouterr().out
+    for name in ("ada/001", "ada/003", "bob/001"):
+        shutil.rmtree(store / name)
+    assert job([]) == 1
+    nothing, said = capsys.readouterr().out.splitlines()
+    assert nothing == f"no whole models in {store}"
+    assert said.endswith("psm-adapt people delete ada --model 002 removes it")
 
 
 def test_the_list_as_json(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
