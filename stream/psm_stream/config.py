@@ -5,17 +5,35 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from psm_stream import sections
 from psm_stream.sections import Section
 from psm_stream.sources.redact import name_of, printable
 
 Port = Annotated[int, Field(ge=1, le=65532)]
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""What a person's name looks like; not all that do are allowed (`wrong_name`)."""
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+"""Names that mean a device on Windows, with any ending."""
+
+
+def wrong_name(person: str) -> str:
+    """Say why nobody can be called so; nothing when somebody can."""
+    if NAME.fullmatch(person) and not person.endswith(".") and not _RESERVED.fullmatch(person):
+        return ""
+    return (
+        f"a person cannot be called {printable(person)!r}; use letters, digits, '.', '_' and '-', 64 at most, begin "
+        "with a letter or digit, do not end in '.', and take no name that Windows reserves (con, nul, com1, ...)"
+    )
 
 
 class SourceSettings(Section):
@@ -138,7 +156,8 @@ class Settings(Section):
     faces: FacesSettings = FacesSettings()
     wire: WireSettings = WireSettings()
     record: RecordSettings = RecordSettings()
-    person: str = Field(default="", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$|^$")
+    person: str = ""
+    """Whose models run and are kept; nobody's when empty."""
     adapt: Literal["auto", "manual", "off"] | None = None
     """None: auto where training can run and the source keeps its own time, else off; the start says which and why."""
     adaptation: AdaptationSettings = AdaptationSettings()
@@ -146,6 +165,14 @@ class Settings(Section):
     """Stop after so many captured frames."""
     duration_s: float | None = Field(default=None, gt=0)
     """Stop after so many seconds."""
+
+    @field_validator("person")
+    @classmethod
+    def _can_be_called_so(cls, person: str) -> str:
+        trouble = wrong_name(person) if person else ""
+        if trouble:
+            raise PydanticCustomError("name", "{trouble}", {"trouble": trouble})
+        return person
 
 
 def load(file: Path | None, overrides: Mapping[str, Any]) -> Settings:

@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from psm_stream.bundle import MANIFEST, EncoderBundle, Manifest, ModelId, Sha256, general_bundle, open_bundle
 from psm_stream.cli.common import nearest
+from psm_stream.config import NAME, wrong_name
 from psm_stream.errors import AdaptationError, BundleError, ConfigError, PsmError
 
 GENERAL = "general"
@@ -42,7 +43,6 @@ BUNDLE = "bundle"
 """Folder of the bundle in what a worker writes; in the store its files lie in the model's own folder."""
 ABOUT = "checkpoint.json"
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _WORK = re.compile(r"\.(?:keep|delete)-([0-9]+)-[0-9a-f]+")
 _TRIES = 1000
 
@@ -114,11 +114,9 @@ def home() -> Path:
 
 def folder_of(person: str) -> Path:
     """Return the folder of a person's models, which may not exist. Raises ConfigError: nobody can be called so."""
-    if not _NAME.fullmatch(person):
-        raise ConfigError(
-            f"a person cannot be called {person!r}; use letters, digits, '.', '_' and '-', 64 at most, and begin with "
-            "a letter or digit"
-        )
+    trouble = wrong_name(person)
+    if trouble:
+        raise ConfigError(trouble)
     return home() / "people" / person
 
 
@@ -157,7 +155,7 @@ def numbers(person: str) -> list[int]:
     """
     place = home() / "people" / person
     try:
-        if not _NAME.fullmatch(person) or not place.is_dir():
+        if not NAME.fullmatch(person) or not place.is_dir():
             return []
         return sorted(int(one.name) for one in place.iterdir() if _is_number(one.name) and (one / MANIFEST).is_file())
     except OSError as error:
@@ -166,7 +164,7 @@ def numbers(person: str) -> list[int]:
 
 def is_there(person: str) -> bool:
     """Whether there is a folder of this person, which may hold no model."""
-    return _NAME.fullmatch(person) is not None and (home() / "people" / person).is_dir()
+    return NAME.fullmatch(person) is not None and (home() / "people" / person).is_dir()
 
 
 def newest_model(person: str) -> Path | None:
@@ -304,7 +302,7 @@ def delete(person: str, number: int | None = None) -> list[Path]:
 
     Raises ConfigError: no such person or model. AdaptationError: the disk refuses.
     """
-    place, known = folder_of(person), numbers(person)
+    place, known = home() / "people" / person, numbers(person)  # nobody is checked: one of an older version may go
     if not (is_there(person) if number is None else number in known):
         model_of(person, number)  # says what there is
     gone = [_folder(person, one) for one in (known if number is None else [number])]

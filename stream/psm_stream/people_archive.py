@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from psm_stream.bundle import MANIFEST, open_bundle
+from psm_stream.config import wrong_name
 from psm_stream.errors import AdaptationError, ConfigError
 from psm_stream.people import BUNDLE, CHECKPOINT, Model, files_of, result_files
 from psm_stream.sources.redact import printable
@@ -115,7 +116,8 @@ def _extract(place: Path, into: Path) -> None:
 
 
 def _extract_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path, into: Path) -> None:
-    if not _ENTRY.fullmatch(entry.filename):
+    match = _ENTRY.fullmatch(entry.filename)
+    if not match or wrong_name(match[1]):
         raise AdaptationError(
             f"{place}: {printable(entry.filename)!r} is no file of a person's model; nothing was imported"
         )
@@ -145,7 +147,7 @@ def _found(folder: Path, named: Path | None = None) -> list[Found]:
     for manifest in folder.glob(f"*/*/{MANIFEST}"):
         model = manifest.parent
         match = _ENTRY.fullmatch(manifest.relative_to(folder).as_posix())
-        if match and not model.is_symlink() and not model.parent.is_symlink():
+        if match and not wrong_name(match[1]) and not model.is_symlink() and not model.parent.is_symlink():
             found.append(Found(match[1], int(match[2]), model))
     if not found:
         raise AdaptationError(

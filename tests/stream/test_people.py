@@ -273,6 +273,18 @@ def test_deleting_one_and_everything(tmp_path: Path, psm_home: Path) -> None:
         delete("bob", 9)
 
 
+@pytest.mark.parametrize("name", ["con", "NUL", "com1", "aux.b", "ada.", "Zo\u00eb", "-a", "a/b", "a" * 65])
+def test_names_that_some_disk_refuses_are_refused_in_a_sentence(name: str) -> None:
+    for ask in (lambda: people.folder_of(name), lambda: load(None, {"person": name})):
+        with pytest.raises(ConfigError, match=r"person cannot be called .*, do not end in '\.'"):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["console", "ada.b", "P07", "com10", "null", "0"])
+def test_other_names_are_taken(name: str) -> None:
+    assert people.folder_of(name).name == load(None, {"person": name}).person == name
+
+
 def test_the_folder_goes_with_the_last_model(tmp_path: Path, psm_home: Path) -> None:
     place = psm_home / "people" / "ada"
     folder = kept(tmp_path, "ada", "a" * 12)

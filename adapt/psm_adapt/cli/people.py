@@ -115,7 +115,7 @@ def _delete(arguments: Sequence[str]) -> int:
         put("nothing was deleted")
         return 1
     gone = people.delete(options.person, options.model)
-    for folder in gone or [people.folder_of(options.person)]:
+    for folder in gone or [people.home() / "people" / options.person]:
         put(f"deleted {folder}")
     return 0
 
