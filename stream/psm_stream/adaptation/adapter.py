@@ -17,7 +17,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started, WorkerEvent, one_line
+from psm_stream.adaptation.account import entry, entry_without_outcome, facts, left_s, plain
+from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started, WorkerEvent
 from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.triggers import ENOUGH_FACES, Ended, Triggers
 from psm_stream.adaptation.worker import WorkerProcess
@@ -29,7 +30,7 @@ from psm_stream.loader import SwapRefused, open_aside
 from psm_stream.people import base_of, keep
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Recording
-from psm_stream.values import NAN, Embedding, Notice, SwapEncoder
+from psm_stream.values import Embedding, Notice, SwapEncoder
 
 TELL_EVERY_S = 1.0
 """Progress is published at most so often, but for a new phase or epoch."""
@@ -37,16 +38,6 @@ LONGEST_S = 4 * 3600.0
 """A worker whose recipe alone limits its time is killed after so long; the longest that ship train for an hour."""
 LEAVING_S = 10.0
 """How long the folder of an adaptation waits for its worker to be gone."""
-_CONFIG = (
-    "unknown config key ",
-    "config key ",
-    "config file ",
-    "unknown option ",
-    "recipe ",
-    "--",
-    "ended with exit code 2",
-)
-"""How the reasons of a worker begin whose arguments or recipe are wrong (exit code 2): the next would fail likewise."""
 OUT = "out"
 """Where a worker writes, in the folder of its adaptation."""
 
@@ -186,7 +177,7 @@ class Adapter:
             case Rejected():
                 self._reject(attempt, said.what.outcome)
             case Failed():
-                if attempt.started is None and said.what.reason.startswith(_CONFIG):
+                if said.what.is_for_good:
                     self._triggers.is_paused = True
                     self._fail(attempt, f"{said.what.reason}; nothing starts by itself before C", Ended.FAILED)
                 else:
@@ -271,7 +262,7 @@ class Adapter:
             "epoch": progress.epoch if progress is not None else 0,
             "epochs": progress.epochs if progress is not None else 0,
             "loss": progress.loss if progress is not None else None,
-            "left_s": _left_s(attempt),
+            "left_s": None if attempt is None else left_s(attempt.progress, attempt.started),
             "retry_s": self._seconds_until(self._retry_at),
             "next_s": self._seconds_until(self._next_at),
             "drift": round(self._triggers.drift.value, 3),
@@ -357,8 +348,8 @@ class Adapter:
     def _accept(self, attempt: Attempt, done: Done) -> None:
         """The model passed: keep it, and open it beside the loop."""
         attempt.outcome = done.outcome
-        self.adaptations.append(_entry(done.outcome))
-        self._tell("done", _facts(done.outcome))
+        self.adaptations.append(entry(done.outcome))
+        self._tell("done", facts(done.outcome))
         attempt.pending.append(self._recording.adaptation(attempt.folder, attempt.job).exception)
         in_use = self._pipeline.encoder.bundle.folder
         kept: Future[None] = Future()
@@ -376,10 +367,10 @@ class Adapter:
         self._state = State.OPENING
 
     def _reject(self, attempt: Attempt, outcome: Outcome) -> None:
-        self.adaptations.append(_entry(outcome))
+        self.adaptations.append(entry(outcome))
         attempt.pending.append(self._recording.adaptation(attempt.folder, attempt.job).exception)
         self._workspace.discard(attempt.folder, attempt.pending)
-        self._tell("rejected", _facts(outcome) | {"retry_s": self._end(Ended.REJECTED)})
+        self._tell("rejected", facts(outcome) | {"retry_s": self._end(Ended.REJECTED)})
 
     def _fail(self, attempt: Attempt, reason: str, how: Ended) -> None:
         """End without a new model: it failed, or was stopped, at whatever point."""
@@ -388,7 +379,10 @@ class Adapter:
             self.adaptations[-1] |= {"accepted": how is Ended.STOPPED, "reason": why}
         else:
             self.adaptations.append(
-                _entry_without_outcome(attempt, reason, self._clock()) | {"stopped": how is Ended.STOPPED}
+                entry_without_outcome(
+                    attempt.started, attempt.job, attempt.frames, self._clock() - attempt.began, reason
+                )
+                | {"stopped": how is Ended.STOPPED}
             )
             if attempt.worker is not None:
                 attempt.worker.stop()
@@ -408,61 +402,5 @@ class Adapter:
 
     def _tell(self, subject: str, fields: Mapping[str, Any]) -> None:
         """Publish a notice."""
-        plain = {key: _plain(key, value) for key, value in fields.items()}
-        self._announce(Notice(f"adapt.{subject}", self._clock(), plain))
-
-
-def _left_s(attempt: Attempt | None) -> float | None:
-    """What a training thinks that it takes yet, but no more than its budget leaves."""
-    progress = attempt.progress if attempt is not None else None
-    if attempt is None or progress is None or progress.left_s is None:
-        return None
-    budget_s = attempt.started.budget_s if attempt.started is not None else None
-    if budget_s is None or progress.phase != "training":
-        return progress.left_s
-    return min(progress.left_s, round(max(budget_s - progress.seconds, 0.0), 3))
-
-
-def _plain(key: str, value: object) -> object:
-    """Return a value as the wire wants it: what is missing is NaN for a number, "" for a text; texts are UTF-8."""
-    if value is None:
-        return NAN if key in _NUMBERS else ""
-    return one_line(value) if isinstance(value, str) else value
-
-
-_NUMBERS = frozenset({"loss", "left_s", "retry_s", "budget_s", "loss_before", "loss_after"})
-_FACTS = (
-    "model_id", "checkpoint_id", "parent", "parent_checkpoint", "person", "seed", "device", "frames", "held_out",
-    "epochs", "epochs_done", "seconds", "loss_before", "loss_after", "snapshot_sha256",
-)  # fmt: skip
-_ENTRY = ("model_id", "parent", "frames", "epochs", "seconds", "accepted", "reason", "loss_before", "loss_after")
-
-
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    """What is published of adaptation.json."""
-    tree = outcome.tree
-    figures = {key: NAN if value is None else value for key, value in dict(tree.get("figures", {})).items()}
-    facts = {key: tree[key] for key in _FACTS if key in tree and not isinstance(tree[key], dict | list)}
-    return facts | {"recipe": outcome.recipe, "reason": outcome.reason, "figures": figures}
-
-
-def _entry(outcome: Outcome) -> dict[str, Any]:
-    """What the summary says of an adaptation."""
-    return {key: getattr(outcome, key) for key in (*_ENTRY, "recipe", "device")} | {"stopped": False}
-
-
-def _entry_without_outcome(attempt: Attempt, reason: str, now: float) -> dict[str, Any]:
-    started, job = attempt.started, attempt.job
-    return {
-        "model_id": None,
-        "parent": job["parent"],
-        "frames": started.frames if started is not None else attempt.frames,
-        "epochs": 0,
-        "seconds": round(now - attempt.began, 3),
-        "accepted": False,
-        "reason": reason,
-        "loss_before": None,
-        "loss_after": None,
-        "recipe": started.recipe if started is not None else job["recipe"],
-        "device": started.device if started is not None else job["device"],
-    }
+        as_wanted = {key: plain(key, value) for key, value in fields.items()}
+        self._announce(Notice(f"adapt.{subject}", self._clock(), as_wanted))

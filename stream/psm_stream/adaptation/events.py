@@ -103,10 +103,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """There is no result. reason: one line. was_stopped: because it was told to stop."""
+    """There is no result. reason: one line. was_stopped: because it was told to stop.
+
+    is_for_good: its recipe or arguments are wrong, so that another like it would fail likewise.
+    """
 
     reason: str
     was_stopped: bool = False
+    is_for_good: bool = False
 
 
 WorkerEvent: TypeAlias = Started | Progress | Done | Rejected | Failed

@@ -13,11 +13,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from psm_stream.adaptation.events import Done, Failed, Rejected, WorkerEvent, one_line, read_event
-from psm_stream.errors import AdaptationError
+from psm_stream.errors import AdaptationError, ConfigError
 
 TICK_S = 0.1
 """How often the thread looks; an event is heard and an end seen at most so much later."""
@@ -133,7 +134,7 @@ class WorkerProcess:
                 elif end is None and not self._stopping:
                     self._post(event)
             if is_gone:
-                return end or Failed(self._why(process.returncode, lines.complaint))
+                return _judged(end or Failed(self._why(process.returncode, lines.complaint)), process.returncode)
             if self._stopping and not is_told:
                 is_told, leave_by = True, now + PATIENCE_S
                 process.terminate()
@@ -174,6 +175,11 @@ class WorkerProcess:
             last = next((line for line in reversed(lines) if line), "")
             return f": {last.removeprefix('error: ')}" if last else ""
         return ""
+
+
+def _judged(end: Terminal, code: int) -> Terminal:
+    """Tell a failure for good by the worker's exit code."""
+    return replace(end, is_for_good=True) if isinstance(end, Failed) and code == ConfigError.exit_code else end
 
 
 class _Lines:
