@@ -18,7 +18,7 @@ from psm_stream.align import Aligner, open_aligner
 from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
 from psm_stream.config import EncoderSettings, Settings
 from psm_stream.encoder import Encoder, open_encoder
-from psm_stream.people import base_named, newest_model
+from psm_stream.people import base_named, open_newest
 from psm_stream.sources import SOURCES, Clock, Source
 from psm_stream.wire.ingress import About
 from psm_stream.wire.ports import Sockets, open_sockets
@@ -122,5 +122,5 @@ def _bundle(settings: Settings) -> EncoderBundle:
     """The bundle asked for, else the person's newest, else the general one."""
     if settings.encoder.model is not None:
         return open_bundle(Path(base_named(settings.encoder.model.as_posix())))
-    newest = newest_model(settings.person) if settings.person else None
-    return open_bundle(newest or general_bundle())
+    newest = open_newest(settings.person) if settings.person else None
+    return newest or open_bundle(general_bundle())
