@@ -31,7 +31,7 @@ class Shares:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        with _one_thread():
+        with one_thread():
             self._threads = ThreadPoolExecutor(count, "share", initializer=_start_thread)
             list(self._threads.map(lambda _: None, range(count)))
 
@@ -58,7 +58,7 @@ class Shares:
             gradients = torch.autograd.grad(terms[TOTAL] / self.count, trained, allow_unused=True)
             return {name: value.detach() / self.count for name, value in terms.items()}, gradients
 
-        with _one_thread():
+        with one_thread():
             losses, gradients = zip(*self._threads.map(share, range(self.count)), strict=True)
         summed = [_sum([terms[name] for terms in losses]) for name in losses[0]]
         return (
@@ -93,8 +93,8 @@ def _sum(values: Sequence[Tensor | None]) -> Tensor | None:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """While shares are computed no operation is divided, in no thread: MKL has one number for all of them."""
+def one_thread() -> Iterator[None]:
+    """Divide no operation, in no thread: MKL has one number for all of them. Sums then come out in one order."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

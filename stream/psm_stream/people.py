@@ -28,6 +28,7 @@ import platformdirs
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from psm_stream.adaptation.layout import ADAPTATION, BUNDLE, CHECKPOINT, CHECKPOINT_ABOUT
 from psm_stream.bundle import MANIFEST, EncoderBundle, Manifest, ModelId, Sha256, general_bundle, open_bundle
 from psm_stream.cli.common import nearest
 from psm_stream.config import NAME, wrong_name
@@ -37,11 +38,6 @@ GENERAL = "general"
 """What the general model is called where a base is named."""
 PREFIX = "person:"
 """Begins a base that is a person's model: person:NAME is the newest, person:NAME/003 that one."""
-CHECKPOINT = "checkpoint"
-ADAPTATION = "adaptation.json"
-BUNDLE = "bundle"
-"""Folder of the bundle in what a worker writes; in the store its files lie in the model's own folder."""
-ABOUT = "checkpoint.json"
 
 _WORK = re.compile(r"\.(?:keep|delete)-([0-9]+)-[0-9a-f]+")
 _TRIES = 1000
@@ -218,7 +214,7 @@ def base_of(bundle: EncoderBundle) -> str | None:
     """
     if bundle.manifest.model_id == _general_id():
         return GENERAL
-    has_weights = (bundle.folder / CHECKPOINT / ABOUT).is_file()
+    has_weights = (bundle.folder / CHECKPOINT / CHECKPOINT_ABOUT).is_file()
     return str(bundle.folder) if has_weights else None
 
 
@@ -243,7 +239,7 @@ def base_named(base: str) -> str:
     if number and not _is_number(number):
         raise ConfigError(f"{base}: a model is named by its number, as in {PREFIX}{person}/003")
     model = model_of(person, int(number) if number else None)
-    if not (model.folder / CHECKPOINT / ABOUT).is_file():
+    if not (model.folder / CHECKPOINT / CHECKPOINT_ABOUT).is_file():
         raise AdaptationError(f"{base}: {model.folder} holds no {CHECKPOINT}/, so nothing can start from it")
     return str(model.folder)
 
@@ -393,20 +389,22 @@ def _folder(person: str, number: int) -> Path:
 
 def _rest(folder: Path) -> dict[str, Path]:
     """What a model has beside its bundle."""
-    checkpoint = _parse(_Checkpoint, folder / CHECKPOINT / ABOUT)
-    names = [ADAPTATION, *(f"{CHECKPOINT}/{name}" for name in (ABOUT, *checkpoint.files))]
+    checkpoint = _parse(_Checkpoint, folder / CHECKPOINT / CHECKPOINT_ABOUT)
+    names = [ADAPTATION, *(f"{CHECKPOINT}/{name}" for name in (CHECKPOINT_ABOUT, *checkpoint.files))]
     return {name: folder / name for name in names}
 
 
 def _check_checkpoint(folder: Path) -> _Checkpoint:
-    checkpoint = _parse(_Checkpoint, folder / ABOUT)
+    checkpoint = _parse(_Checkpoint, folder / CHECKPOINT_ABOUT)
     for name, digest in checkpoint.files.items():
         try:
             found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         except OSError as error:
             raise AdaptationError(f"{folder}: cannot read {name}: {error.strerror or error}") from None
         if found != digest:
-            raise AdaptationError(f"{folder}: {name} is not the file that {ABOUT} names; it was changed or cut off")
+            raise AdaptationError(
+                f"{folder}: {name} is not the file that {CHECKPOINT_ABOUT} names; it was changed or cut off"
+            )
     return checkpoint
 
 

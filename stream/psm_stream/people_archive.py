@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from psm_stream.adaptation.layout import BUNDLE, CHECKPOINT
 from psm_stream.bundle import MANIFEST, open_bundle
 from psm_stream.config import wrong_name
 from psm_stream.errors import AdaptationError, ConfigError
-from psm_stream.people import BUNDLE, CHECKPOINT, Model, files_of, result_files
+from psm_stream.people import Model, files_of, result_files
 from psm_stream.sources.redact import printable
 
 _ENTRY = re.compile(

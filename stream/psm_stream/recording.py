@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from psm_stream import config
+from psm_stream.adaptation.layout import OUT, SNAPSHOT
 from psm_stream.errors import PsmError, SessionError
 from psm_stream.pipeline import Pipeline
-from psm_stream.record.adaptations import OUT, SNAPSHOT, Handover
+from psm_stream.record.adaptations import Handover
 from psm_stream.record.writer import Opening, Recorder
 from psm_stream.startup import Parts
 from psm_stream.values import Frame, Input, Notice

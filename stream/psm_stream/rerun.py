@@ -21,6 +21,7 @@ import yaml
 from numpy.typing import NDArray
 
 from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, WorkerEvent
+from psm_stream.adaptation.layout import CHECKPOINT, CHECKPOINT_ABOUT
 from psm_stream.adaptation.plan import WORKER, missing
 from psm_stream.adaptation.worker import WorkerProcess
 from psm_stream.bundle import general_bundle, open_bundle
@@ -28,8 +29,6 @@ from psm_stream.encoder import open_encoder
 from psm_stream.errors import AdaptationError, PsmError, SessionError
 from psm_stream.faces import read_snapshot
 from psm_stream.record.adaptations import (
-    CHECKPOINT,
-    CHECKPOINT_ABOUT,
     Recorded,
     checkpoint_files,
     read_json,

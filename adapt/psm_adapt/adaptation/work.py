@@ -6,6 +6,7 @@ Same snapshot, base, recipe, seed, device and versions: the same weights (on CUD
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -34,12 +35,12 @@ from psm_adapt.networks.design import Networks
 from psm_adapt.train.cycle import CycleTask
 from psm_adapt.train.start import GENERAL, Start, perceptual_of
 from psm_adapt.train.world import World
+from psm_stream.adaptation.layout import ADAPTATION, CHECKPOINT
 from psm_stream.bundle import MANIFEST, general_bundle, open_bundle
 from psm_stream.errors import AdaptationError, ConfigError
 from psm_stream.people import base_named
 
 SCHEMA = 1
-ADAPTATION = "adaptation.json"
 SOMEBODY = "somebody"
 """Name of a person that has none."""
 
@@ -133,7 +134,7 @@ def open_base(base: str) -> Base:
     if base == GENERAL:
         return Base(open_checkpoint(general_checkpoint()), open_bundle(general_bundle()).manifest.model_id)
     folder = Path(base_named(base))
-    checkpoint = open_checkpoint(folder / "checkpoint" if (folder / "checkpoint").is_dir() else folder)
+    checkpoint = open_checkpoint(folder / CHECKPOINT if (folder / CHECKPOINT).is_dir() else folder)
     if (folder / MANIFEST).is_file():
         return Base(checkpoint, open_bundle(folder).manifest.model_id)
     return Base(checkpoint, checkpoint.about.model_id)
@@ -179,7 +180,7 @@ class _Work:
         kept = newest.only(screening.rows)
         parts = split(kept)
         about |= {"frames": len(kept), "held_out": len(parts.choose) + len(parts.judge)}
-        child, perceptual, tuned = self._tune(base, kept, parts)
+        child, perceptual, tuned = self._tune(base, copy.deepcopy(parent), kept, parts)
         about |= {"epochs": tuned.epoch, "epochs_done": tuned.epochs}
         about |= {"validation": list(tuned.validation), "losses": list(tuned.losses)}
         self._enter("checking")
@@ -198,13 +199,15 @@ class _Work:
         self._tell({"event": "done", **_plain(adaptation), **paths})
         return Outcome(adaptation, exported, parent, child, kept, parts)
 
-    def _tune(self, base: Base, snapshot: Snapshot, parts: Split) -> tuple[Networks, nn.Module | None, Tuned]:
-        """Fine-tune a copy of the base; the weights that come out are those that half precision can hold."""
+    def _tune(
+        self, base: Base, child: Networks, snapshot: Snapshot, parts: Split
+    ) -> tuple[Networks, nn.Module | None, Tuned]:
+        """Fine-tune a copy of the parent. Its weights are then those that half precision can hold."""
         about = base.checkpoint.about
         settings = self.recipe.training(about.design, self.job.seed, about.licence)
         perceptual, perceived = perceptual_of(settings)
         perceptual = perceptual.to(self.device) if perceptual is not None else None
-        child = base.checkpoint.networks().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        child = child.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         person = self.job.person or SOMEBODY
         faces = SnapshotFaces(snapshot, parts.train, person, self.device)
         start = Start(child, perceptual, perceived, about.stem, about.model_id)

@@ -21,7 +21,6 @@ import psutil
 
 from psm_adapt.adaptation import recipes
 from psm_adapt.adaptation.collecting import Collected, Taken, check_there, collect
-from psm_adapt.adaptation.exporting import BUNDLE
 from psm_adapt.adaptation.report import PAGE, Story, write_report
 from psm_adapt.adaptation.snapshot import save_snapshot
 from psm_adapt.adaptation.work import Outcome, WorkJob, open_base, run
@@ -30,6 +29,7 @@ from psm_adapt.data.layouts import RecordingSource
 from psm_adapt.train.folder import free_folder
 from psm_adapt.train.progress import Teller, duration_in_words
 from psm_stream import people
+from psm_stream.adaptation.layout import BUNDLE
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.cli.common import Parser, nearest, put
 from psm_stream.errors import AdaptationError, ConfigError, PsmError

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from psm_stream import people
+from psm_stream.adaptation.layout import CHECKPOINT
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.cli.common import Parser, nearest, put
 from psm_stream.errors import ConfigError, PsmError
@@ -178,7 +179,7 @@ def _check_whole(folder: Path) -> None:
 
     people.check(folder)
     open_encoder(open_bundle(folder), "cpu").warm_up(1)
-    open_checkpoint(folder / people.CHECKPOINT).networks()
+    open_checkpoint(folder / CHECKPOINT).networks()
 
 
 def _taken(one: Found, person: str) -> str:
@@ -204,7 +205,7 @@ def _names(models: Sequence[Model]) -> dict[str, str]:
     """How people call a model_id: general, ada/003."""
     general = open_bundle(general_bundle()).manifest
     names = {model.manifest.model_id: model.name for model in models}
-    return {**names, general.model_id: people.GENERAL, str(general.training.get(people.CHECKPOINT)): people.GENERAL}
+    return {**names, general.model_id: people.GENERAL, str(general.training.get(CHECKPOINT)): people.GENERAL}
 
 
 def _parent(model: Model, names: dict[str, str]) -> str:

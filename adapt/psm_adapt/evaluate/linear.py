@@ -10,8 +10,6 @@ Source: PSM (Tazi, Berger, Freiwald); Temporal Consistency (Lu, Tavabi, Soleyman
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch.nn import functional as F
 
 from psm_adapt.evaluate.probe import Features, Half
 from psm_adapt.evaluate.scores import Labels
+from psm_adapt.shares import one_thread
 
 EPSILON = 1e-5
 """BatchNorm's own, added to the variance."""
@@ -40,7 +39,7 @@ def said_by_linear(train: Half, test: Half, recipe: Recipe | None = None) -> Lab
 
     train, test: features [N, D] and labels bool [N, A]; the test's labels are not looked at.
     """
-    with _one_thread():
+    with one_thread():  # steps of a millisecond gain nothing from more
         features, truth = _tensor(train[0]), _tensor(train[1])
         variance, mean = torch.var_mean(features, 0, correction=0)
         scale = (variance + EPSILON).rsqrt()
@@ -92,17 +91,6 @@ def _trained(normalised: Tensor, truth: Tensor, recipe: Recipe) -> _Weights:
 def _logits(weights: _Weights, normalised: Tensor) -> Tensor:
     """The linear layer of scaled and shifted features; both in one product, which a step is mostly made of."""
     return F.linear(normalised, weights.linear * weights.scale, weights.linear @ weights.shift)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute in one thread: steps of a millisecond gain nothing from more, and sums come out in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _tensor(values: Features | Labels) -> Tensor:

@@ -13,8 +13,9 @@ from psm_adapt.config import TrainSettings
 from psm_adapt.general.shipped import general_checkpoint
 from psm_adapt.networks.design import Design, Networks, build_networks, build_perceptual, empty_networks
 from psm_adapt.networks.vgg19_weights import Vgg19Weights, find_vgg19
+from psm_stream.adaptation.layout import CHECKPOINT
 from psm_stream.errors import ConfigError
-from psm_stream.people import CHECKPOINT, PREFIX, base_named
+from psm_stream.people import PREFIX, base_named
 
 GENERAL = "general"
 """What `start_from` calls the general model that ships."""

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from psm_stream.adaptation.account import entry, entry_without_outcome, facts, left_s, plain
 from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started, WorkerEvent
+from psm_stream.adaptation.layout import OUT, SNAPSHOT
 from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.triggers import ENOUGH_FACES, Ended, Triggers
 from psm_stream.adaptation.worker import WorkerProcess
@@ -38,8 +39,6 @@ LONGEST_S = 4 * 3600.0
 """A worker whose recipe alone limits its time is killed after so long; the longest that ship train for an hour."""
 LEAVING_S = 10.0
 """How long the folder of an adaptation waits for its worker to be gone."""
-OUT = "out"
-"""Where a worker writes, in the folder of its adaptation."""
 
 
 class State(Enum):
@@ -300,7 +299,7 @@ class Adapter:
             "parent": bundle.manifest.model_id,
             "trigger": trigger,
         }
-        written = self._faces.snapshot(folder / "snapshot.npz")
+        written = self._faces.snapshot(folder / SNAPSHOT)
         self._attempt = Attempt(number, folder, trigger, len(self._faces), now, job, pending=[written.exception])
         self._state = State.SNAPSHOT
         written.add_done_callback(lambda future: self._post(Said(number, SnapshotWritten(future.exception()))))
@@ -325,7 +324,7 @@ class Adapter:
     def _command(self, attempt: Attempt) -> list[str]:
         job = attempt.job
         given = {
-            "--snapshot": attempt.folder / "snapshot.npz",
+            "--snapshot": attempt.folder / SNAPSHOT,
             "--base": job["base"],
             "--config": job["recipe"],
             "--out": attempt.folder / OUT,

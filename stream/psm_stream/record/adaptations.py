@@ -21,19 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from psm_stream.adaptation.layout import ADAPTATION, BUNDLE, CHECKPOINT, CHECKPOINT_ABOUT, SNAPSHOT
 from psm_stream.bundle import open_bundle
 from psm_stream.errors import SessionError
 from psm_stream.record import session
 
 SCHEMA = 1
-SNAPSHOT = "snapshot.npz"
 JOB = "job.json"
-OUTCOME = "adaptation.json"
-OUT = "out"
-"""Folder beside the snapshot in which the live path has the worker write."""
-BUNDLE = "bundle"
-CHECKPOINT = "checkpoint"
-CHECKPOINT_ABOUT = "checkpoint.json"
 
 _JSON_LIMIT = 4 * 2**20
 _NUMBERED = re.compile(r"^[0-9]{3,6}$")
@@ -120,7 +114,7 @@ def keep(handover: Handover, folder: Path, number: str) -> Recorded:
     try:
         link_or_copy(handover.snapshot, draft / SNAPSHOT)
         _write_json(draft / JOB, session.redacted(handover.job))
-        _write_json(draft / OUTCOME, outcome)
+        _write_json(draft / ADAPTATION, outcome)
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -183,7 +177,7 @@ def adaptations(folder: Path) -> list[Recorded]:
     except OSError as error:
         raise SessionError(f"cannot read {parent}: {session.in_words(error, parent)}") from None
     return [
-        Recorded(parent / name, read_json(parent / name / JOB), read_json(parent / name / OUTCOME)) for name in names
+        Recorded(parent / name, read_json(parent / name / JOB), read_json(parent / name / ADAPTATION)) for name in names
     ]
 
 
@@ -229,7 +223,7 @@ def _text(tree: Mapping[str, Any], key: str) -> str:
 def _outcome(handover: Handover) -> dict[str, Any]:
     if handover.failure:
         return {"schema": SCHEMA, "accepted": False, "failed": True, "reason": handover.failure}
-    return read_json(handover.out / OUTCOME)
+    return read_json(handover.out / ADAPTATION)
 
 
 def _write_json(path: Path, tree: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from mcap.writer import IndexType, Writer
 from numpy.typing import NDArray
 
+from psm_stream.adaptation.layout import ADAPTATION, BUNDLE, CHECKPOINT, CHECKPOINT_ABOUT, OUT, SNAPSHOT
 from psm_stream.bundle import (
     ENCODER,
     MANIFEST,
@@ -26,7 +27,6 @@ from psm_stream.bundle import (
 )
 from psm_stream.config import RecordSettings
 from psm_stream.pipeline import Pipeline
-from psm_stream.record.adaptations import BUNDLE, CHECKPOINT, CHECKPOINT_ABOUT, OUT, OUTCOME, SNAPSHOT
 from psm_stream.record.framing import Entry, entries, survey
 from psm_stream.record.log import PROFILE
 from psm_stream.record.outside import Outside
@@ -161,7 +161,7 @@ def a_training(folder: Path, bundle: EncoderBundle | None, crops_px: int = 32, *
     if bundle is not None:
         shutil.copytree(bundle.folder, out / BUNDLE, ignore=shutil.ignore_patterns(CHECKPOINT))
         about["checkpoint_id"] = a_checkpoint(out / CHECKPOINT, seed=int(bundle.manifest.model_id, 16))
-    (out / OUTCOME).write_text(json.dumps(about | outcome), encoding="utf-8")
+    (out / ADAPTATION).write_text(json.dumps(about | outcome), encoding="utf-8")
     return folder
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from psm_adapt.adaptation.snapshot import load_snapshot
-from psm_adapt.adaptation.work import ADAPTATION, Outcome, WorkJob, open_base, run
+from psm_adapt.adaptation.work import Outcome, WorkJob, open_base, run
 from psm_adapt.checkpoint import open_checkpoint
+from psm_stream.adaptation.layout import ADAPTATION
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.encoder import open_encoder
 from psm_stream.errors import AdaptationError, CheckpointError, ConfigError
