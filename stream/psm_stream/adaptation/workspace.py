@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from psm_stream.adaptation.layout import ADAPTATION, BUNDLE, CHECKPOINT
 from psm_stream.errors import AdaptationError
 from psm_stream.people import home
 
@@ -63,10 +64,10 @@ class Workspace:
             older = sorted(models.iterdir(), key=lambda folder: int(folder.name))
             number = int(older[-1].name) + 1 if older else 1
             folder = models / f"{number:03d}"
-            shutil.copytree(out / "bundle", folder)
-            if (out / "checkpoint").is_dir():
-                shutil.copytree(out / "checkpoint", folder / "checkpoint")
-            shutil.copy(out / "adaptation.json", folder)
+            shutil.copytree(out / BUNDLE, folder)
+            if (out / CHECKPOINT).is_dir():
+                shutil.copytree(out / CHECKPOINT, folder / CHECKPOINT)
+            shutil.copy(out / ADAPTATION, folder)
         except OSError as error:
             raise AdaptationError(f"cannot keep the model in {models}: {error.strerror or error}") from None
         for old in older[: 1 - MODELS_KEPT]:
