@@ -14,8 +14,9 @@ import pytest
 
 import psm_stream
 from psm_stream import export_table
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import SessionError
-from psm_stream.export_columns import BLENDSHAPES, openface_pose
+from psm_stream.export_columns import openface_pose
 from psm_stream.export_table import export
 from psm_stream.record.reader import Session
 from psm_stream.record.testing import fake_encoder, record_run, rewrite, some_faces

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import AdaptationError
-from psm_stream.export_columns import BLENDSHAPES
 
 ABOVE_MEDIAN = 0.15
 FLOOR = 0.2

@@ -28,8 +28,8 @@ from psm_adapt.data.store import CropStore
 from psm_adapt.general.expressions import SHORTEST, turning
 from psm_adapt.general.mirror import mirrored_blendshapes, mirrored_landmarks
 from psm_adapt.networks.encoder import CODE
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import StoreError
-from psm_stream.export_columns import BLENDSHAPES
 
 Array = NDArray[np.float64]
 

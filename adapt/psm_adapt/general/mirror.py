@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from psm_adapt.data.columns import CROP_PX
-from psm_stream.export_columns import BLENDSHAPES
+from psm_stream.blendshapes import BLENDSHAPES
 
 
 def mirrored_blendshapes() -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from psm_adapt.data.store import CropStore, Recording
 from psm_adapt.general.expressions import ExpressionBasis, learn_expressions
 from psm_adapt.general.morph import MARGIN_PX, Mouth, open_mouth, skin_mask, thin_plate, warped, with_margin
-from psm_stream.export_columns import BLENDSHAPES
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.values import Image
 
 Array = NDArray[np.float64]

@@ -15,8 +15,8 @@ from psm_adapt.adaptation.report import Story, write_report
 from psm_adapt.adaptation.work import Outcome, WorkJob, run
 from psm_adapt.evaluate.blendshape_labels import proxy_labels
 from psm_adapt.evaluate.probe import within_person
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import AdaptationError
-from psm_stream.export_columns import BLENDSHAPES
 
 QUICK = {"run.epochs": "1", "run.batch_size": "8", "screen.fewest": "20"}
 STORY = Story(["a <b> & $c$_{d}: 48 faces"], ["0123 (ann/002)", "4567 (general)"], {"finding faces": 1.5})

@@ -9,7 +9,7 @@ import pytest
 from psm_adapt.data.store import CropStore
 from psm_adapt.data.writer import RecordedCrops, write_store
 from psm_adapt.evaluate.blendshape_labels import PROXIES
-from psm_stream.export_columns import BLENDSHAPES
+from psm_stream.blendshapes import BLENDSHAPES
 
 FPS = 25.0
 

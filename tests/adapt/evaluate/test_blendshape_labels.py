@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from psm_adapt.evaluate.blendshape_labels import PROXIES, PROXY_NAMES, proxy_labels, proxy_scores
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import AdaptationError
-from psm_stream.export_columns import BLENDSHAPES
 
 
 def shapes(count: int, **values: list[float]) -> np.ndarray:

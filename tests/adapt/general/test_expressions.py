@@ -9,8 +9,8 @@ from tests.adapt.general.conftest import MOVING, recorded
 from psm_adapt.data.store import CropStore
 from psm_adapt.data.writer import RecordedCrops, write_store
 from psm_adapt.general.expressions import learn_expressions
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import StoreError
-from psm_stream.export_columns import BLENDSHAPES
 
 
 def test_the_fields_that_moved_the_faces_are_found_again(real: CropStore, fields: np.ndarray) -> None:

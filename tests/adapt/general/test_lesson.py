@@ -10,8 +10,8 @@ from tests.adapt.general.conftest import recorded
 from psm_adapt.data.store import CropStore
 from psm_adapt.data.writer import RecordedCrops, write_store
 from psm_adapt.general.lesson import Weights, learn_lesson
+from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import StoreError
-from psm_stream.export_columns import BLENDSHAPES
 
 
 def test_a_code_that_holds_the_values_gives_them_back_and_nothing_else(real: CropStore, made: CropStore) -> None:

@@ -5,7 +5,7 @@ import pytest
 from tests.adapt.general.conftest import face
 
 from psm_adapt.general.mirror import mirror_points, mirrored_blendshapes, mirrored_landmarks
-from psm_stream.export_columns import BLENDSHAPES
+from psm_stream.blendshapes import BLENDSHAPES
 
 
 def test_left_and_right_change_places_and_the_rest_stays() -> None:

@@ -8,7 +8,7 @@ import pytest
 from psm_adapt.data.store import CropStore
 from psm_adapt.general.morph import MARGIN_PX, with_margin
 from psm_adapt.general.synthesis import FRAMES, Clip, Synthesis
-from psm_stream.export_columns import BLENDSHAPES
+from psm_stream.blendshapes import BLENDSHAPES
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,142 @@
+"""Action units nobody has coded: proxies, from blendshapes where the aligner gives them, else from landmarks.
+
+They say what a face does, in words that people know (FACS: Ekman, Friesen 1978), and they are no FACS coding: a
+blendshape is MediaPipe's guess, and a formula sees nothing but where landmarks lie. docs/clusters.md says how well each
+formula follows its blendshape within a person. Both sources give the same names in the same order.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psm_stream.align.template import EYE_DISTANCE
+from psm_stream.blendshapes import BLENDSHAPES
+from psm_stream.values import AlignedFace
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One action unit, or two that a blendshape cannot tell apart.
+
+    name: FACS's number. meaning: FACS's words. shapes: the blendshapes whose mean stands for it, 0..1.
+    formula: what stands for it where there are none, in eye distances of the crop, x to the right of the picture and
+    y down, of the `PLACES` named; "" where landmarks cannot tell.
+    """
+
+    name: str
+    meaning: str
+    shapes: tuple[str, ...]
+    formula: str
+
+
+PLACES = {
+    "eye corners": (33, 133, 362, 263),
+    "upper lids": (158, 159, 160, 385, 386, 387),
+    "lower lids": (144, 145, 153, 373, 374, 380),
+    "inner brows": (55, 107, 285, 336),
+    "outer brows": (63, 105, 293, 334),
+    "lower brows": (52, 55, 65, 282, 285, 295),
+    "nose base": (2,),
+    "upper lip, top": (0,),
+    "upper lip, edge": (13, 82, 312),
+    "lower lip, edge": (14, 87, 317),
+    "lower lip, bottom": (17,),
+    "right mouth corner": (61,),
+    "left mouth corner": (291,),
+    "mouth corners": (61, 291),
+    "lip middles": (0, 17),
+    "chin": (152,),
+}
+"""Places of a face that formulae name, and MediaPipe's landmarks whose mean each is. Right is the person's right."""
+
+
+def _both(shape: str) -> tuple[str, str]:
+    return (f"{shape}Left", f"{shape}Right")
+
+
+UNITS = (
+    Unit("AU1", "inner brow raiser", ("browInnerUp",), "y(eye corners) - y(inner brows)"),
+    Unit("AU2", "outer brow raiser", _both("browOuterUp"), "y(eye corners) - y(outer brows)"),
+    Unit("AU4", "brow lowerer", _both("browDown"), "y(lower brows) - y(eye corners)"),
+    Unit("AU5", "upper lid raiser", _both("eyeWide"), "y(eye corners) - y(upper lids)"),
+    Unit("AU6+7", "cheek raiser, lid tightener", _both("eyeSquint"), "y(eye corners) - y(lower lids)"),
+    Unit("AU10", "upper lip raiser", _both("mouthUpperUp"), "y(nose base) - y(upper lip, edge)"),
+    Unit(
+        "AU12",
+        "lip corner puller",
+        _both("mouthSmile"),
+        "x(left mouth corner) - x(right mouth corner) + y(lip middles) - y(mouth corners)",
+    ),
+    Unit("AU14", "dimpler", _both("mouthDimple"), ""),
+    Unit("AU15", "lip corner depressor", _both("mouthFrown"), "y(mouth corners) - y(lip middles)"),
+    Unit("AU16", "lower lip depressor", _both("mouthLowerDown"), "y(lower lip, edge) - y(mouth corners)"),
+    Unit("AU17", "chin raiser", ("mouthShrugLower",), "y(nose base) - y(lower lip, bottom)"),
+    Unit("AU18", "lip pucker", ("mouthPucker",), "x(right mouth corner) - x(left mouth corner)"),
+    Unit("AU24", "lip pressor", _both("mouthPress"), "y(lower lip, edge) - y(lower lip, bottom)"),
+    Unit("AU26", "jaw drop", ("jawOpen",), "y(lower lip, edge) - y(upper lip, edge)"),
+    Unit("AU45", "eyes closed", _both("eyeBlink"), "y(upper lids) - y(lower lids)"),
+)
+UNIT_NAMES = tuple(unit.name for unit in UNITS)
+
+Source = Literal["blendshapes", "landmarks"]
+_TERM = re.compile(r"(?P<sign>[+-]) (?P<axis>[xy])\((?P<place>[^()]+)\)")
+
+
+def source_of(face: AlignedFace) -> Source:
+    """Say what a face's units are measured from."""
+    return "landmarks" if face.blendshapes is None else "blendshapes"
+
+
+def measure(face: AlignedFace) -> NDArray[np.float32]:
+    """Measure a face's action units.
+
+    Returns [U] float32 in the order of UNITS. From blendshapes: 0..1. From landmarks: in eye distances of the canonical
+    crop, about the same in a resting face of each person but not 0; NaN where landmarks cannot tell.
+    """
+    return from_landmarks(face) if face.blendshapes is None else from_blendshapes(face.blendshapes)
+
+
+def from_blendshapes(blendshapes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the blendshapes [52] that stand for each unit: [U]."""
+    both, count = _columns()
+    values: NDArray[np.float32] = np.add.reduceat(blendshapes[both], count) / np.diff(count, append=len(both))
+    return values.astype(np.float32)
+
+
+def from_landmarks(face: AlignedFace) -> NDArray[np.float32]:
+    """Measure units [U] by the formulae, on the landmarks as the crop shows them."""
+    points, weights = _weights()
+    x, y = face.landmarks[points].T
+    across, down = (row[0] * x + row[1] * y + row[2] for row in face.to_crop.astype(np.float64))
+    values = (weights[:, 0] * across + weights[:, 1] * down).sum(axis=1) / (EYE_DISTANCE * face.crop.shape[0])
+    measured: NDArray[np.float32] = values.astype(np.float32)
+    return measured
+
+
+@functools.cache
+def _columns() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Columns of all units' blendshapes, one unit after the other, and where each unit begins."""
+    columns = [BLENDSHAPES.index(shape) for unit in UNITS for shape in unit.shapes]
+    starts = np.cumsum([0, *(len(unit.shapes) for unit in UNITS[:-1])])
+    return np.array(columns), starts
+
+
+@functools.cache
+def _weights() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The formulae as numbers: landmarks [P] that any of them names, and weights [U, 2, P] of their x and y."""
+    points = sorted({point for place in PLACES.values() for point in place})
+    weights = np.zeros((len(UNITS), 2, len(points)))
+    for number, unit in enumerate(UNITS):
+        if not unit.formula:
+            weights[number] = np.nan
+        for term in _TERM.finditer(f"+ {unit.formula}"):
+            place = PLACES[term["place"]]
+            for point in place:
+                weights[number, "xy".index(term["axis"]), points.index(point)] += float(term["sign"] + "1") / len(place)
+    return np.array(points), weights
