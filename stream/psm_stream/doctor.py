@@ -16,7 +16,7 @@ from enum import Enum
 
 import psutil
 
-from psm_stream import people
+from psm_stream import people, people_keep
 from psm_stream.config import AlignerSettings, SourceSettings, WireSettings
 from psm_stream.errors import PsmError
 
@@ -121,7 +121,7 @@ def _opencv() -> Finding:
 
 
 def _folders() -> Finding:
-    people.check_writable(people.home())
+    people_keep.check_writable(people.home())
     return Finding("user folder", Verdict.OK, f"{people.home()} (PSM_HOME overrides)")
 
 

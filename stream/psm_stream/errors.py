@@ -14,6 +14,7 @@ PsmError
 │   ├── StoreError         a crop store, or the videos it is made from, cannot be used
 │   ├── CheckpointError    a checkpoint is missing, corrupt, foreign or would execute code
 │   └── TrainingError      training cannot go on: not finite, collapsed, nothing to train on
+├── ClusteringError        clusters cannot be fitted, kept or read
 └── SessionError           a session folder cannot be written, opened or replayed
     └── DiskFull           free space fell under the limit
 
@@ -75,6 +76,10 @@ class SessionError(PsmError):
 
 class DiskFull(SessionError):
     """Free space fell under the limit, so recording stopped."""
+
+
+class ClusteringError(PsmError):
+    """Clusters cannot be fitted, kept or read."""
 
 
 class AdaptationError(PsmError):

@@ -22,7 +22,8 @@ from psm_stream.adaptation.layout import BUNDLE, CHECKPOINT
 from psm_stream.bundle import MANIFEST, open_bundle
 from psm_stream.config import wrong_name
 from psm_stream.errors import AdaptationError, ConfigError
-from psm_stream.people import Model, files_of, result_files
+from psm_stream.people import Model
+from psm_stream.people_keep import files_of, result_files
 from psm_stream.sources.redact import printable
 
 _ENTRY = re.compile(

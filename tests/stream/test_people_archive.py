@@ -8,8 +8,9 @@ import pytest
 from tests.stream.people_models import worker_out
 
 from psm_stream.errors import AdaptationError, ConfigError
-from psm_stream.people import files_of, keep, keep_files, model_of, numbers
+from psm_stream.people import model_of, numbers
 from psm_stream.people_archive import pack, unpacked
+from psm_stream.people_keep import files_of, keep, keep_files
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,7 @@ from psm_adapt.data.gather import Outcome as Gathered
 from psm_adapt.data.layouts import RecordingSource
 from psm_adapt.train.folder import free_folder
 from psm_adapt.train.progress import Teller, duration_in_words
-from psm_stream import people
+from psm_stream import people, people_keep
 from psm_stream.adaptation.layout import BUNDLE
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.cli.common import Parser, nearest, put
@@ -92,7 +92,7 @@ def _hand_over(model: Path, out: Path) -> None:
 def _keep(person: str, out: Path) -> Path:
     """Keep the model in `out`. Raises AdaptationError, which says how to do so later."""
     try:
-        return people.keep(person, out)
+        return people_keep.keep(person, out)
     except PsmError as error:
         raise AdaptationError(
             f"the model is whole in {out}, but it was not kept: {error}; when that is mended: psm-adapt people import "
@@ -161,14 +161,14 @@ def _check(given: Namespace) -> dict[str, str]:
 def _check_room(place: Path) -> None:
     """Raise AdaptationError when the model could not be kept in the end."""
     try:
-        people.check_writable(place)
+        people_keep.check_writable(place)
     except AdaptationError as error:
         raise AdaptationError(f"{error}, and --no-keep leaves the model in --out") from None
 
 
 def _check_base(base: str) -> None:
     if not base.startswith(people.PREFIX) and base != people.GENERAL and not Path(base).is_dir():
-        known = [people.GENERAL, *(people.PREFIX + person for person in people.everyone())]
+        known = [people.GENERAL, *(people.PREFIX + person for person in people.everyone() if people.numbers(person))]
         raise ConfigError(f"--from {base!r} is no folder and no base{nearest(base, known)}")
     open_base(base)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from psm_stream import people
+from psm_stream import people, people_keep
 from psm_stream.adaptation.layout import CHECKPOINT
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.cli.common import Parser, nearest, put
@@ -115,7 +115,7 @@ def _delete(arguments: Sequence[str]) -> int:
     if not options.yes and not _agreed(f"delete {what} of {options.person} for good?"):
         put("nothing was deleted")
         return 1
-    gone = people.delete(options.person, options.model)
+    gone = people_keep.delete(options.person, options.model)
     for folder in gone or [people.home() / "people" / options.person]:
         put(f"deleted {folder}")
     return 0
@@ -177,7 +177,7 @@ def _check_whole(folder: Path) -> None:
     from psm_adapt.checkpoint import open_checkpoint  # torch, which a list does without
     from psm_stream.encoder import open_encoder
 
-    people.check(folder)
+    people_keep.check(folder)
     open_encoder(open_bundle(folder), "cpu").warm_up(1)
     open_checkpoint(folder / CHECKPOINT).networks()
 
@@ -189,7 +189,7 @@ def _taken(one: Found, person: str) -> str:
     for number in people.numbers(person):
         if people.model_of(person, number).manifest.model_id == model_id:
             return f"{came} is {person}/{number:03d} already"
-    folder = people.keep_files(person, people.files_of(one.folder))
+    folder = people_keep.keep_files(person, people_keep.files_of(one.folder))
     return f"{came} is {person}/{folder.name} now"
 
 

@@ -28,7 +28,8 @@ from psm_stream.config import Settings
 from psm_stream.errors import AdaptationError, PsmError
 from psm_stream.faces import RecentFaces
 from psm_stream.loader import SwapRefused, open_aside
-from psm_stream.people import base_of, keep
+from psm_stream.people import base_of
+from psm_stream.people_keep import keep
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Recording
 from psm_stream.values import Embedding, Notice, SwapEncoder

@@ -16,7 +16,8 @@ from psm_adapt.general.shipped import general_checkpoint
 from psm_stream import people
 from psm_stream.cli.common import run
 from psm_stream.errors import AdaptationError, ConfigError, DigestMismatch
-from psm_stream.people import keep, numbers
+from psm_stream.people import numbers
+from psm_stream.people_keep import keep
 
 HOME = "PSM_HOME"
 

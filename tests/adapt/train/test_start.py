@@ -16,7 +16,7 @@ from psm_adapt.networks.design import Design, Networks, build_networks
 from psm_adapt.networks.vgg import Vgg19
 from psm_adapt.train.start import start_of
 from psm_stream.errors import CheckpointError, ConfigError
-from psm_stream.people import keep
+from psm_stream.people_keep import keep
 
 Make = Callable[..., TrainSettings]
 LIGHT = Design(generator="light", stem="learned", perceptual="none")
