@@ -1,0 +1,248 @@
+"""A person's clusters, kept between sessions, so that cluster 3 is the same next week.
+
+    <home>/people/<name>/clusters.npz    a zip, deterministic: equal clusters are equal bytes
+        about.json          {"schema": 1, "next_id": 7, "model_id": "0123456789ab", "names": {"3": "smile"}}
+        crops.npy           uint8 [n, S, S, 3] RGB, faces of the person
+        vectors.npy         float32 [n, D], their codes by the encoder `model_id`
+        clusters.npy        int32 [n], the cluster of each
+
+What is kept of a cluster are a few of its faces. The next session puts them into its reservoir before anything else;
+the clusters that it then finds are matched to the ids that those faces carry, as after any fit. The file is written
+under another name and then takes its place, so that there is always a whole one; of several sessions of one person at
+once, the last to save wins. One file, since two cannot be replaced at once.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Literal
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from psm_stream.bundle import ModelId
+from psm_stream.clusters.reservoir import Row
+from psm_stream.errors import ClusteringError
+from psm_stream.people import CLUSTERS, Read, folder_of, has_clusters, home
+from psm_stream.people_keep import make_private, sweep, sync, work_name
+
+MOST = 32
+"""Faces that are kept of a cluster."""
+INNER = 0.8
+"""Share of a cluster's faces, the nearest to its middle, that may be kept; the rest may be half out of it."""
+_MOST_NAME = 256
+"""Letters of a name in a file, which a stranger may have written; the stream takes fewer."""
+_MOST_BYTES = 1 << 30
+_ABOUT = "about.json"
+_ARRAYS = {"crops": ("|u1", 4), "vectors": ("<f4", 2), "clusters": ("<i4", 1)}
+_UNREADABLE = (BadZipFile, OSError, EOFError, KeyError, ValueError, RuntimeError, NotImplementedError, MemoryError)
+
+
+class _About(Read):
+    schema_version: Literal[1] = Field(alias="schema")
+    next_id: int = Field(ge=0, lt=1 << 31)
+    model_id: ModelId | Literal[""]
+    names: dict[int, Annotated[str, Field(min_length=1, max_length=_MOST_NAME)]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClusters:
+    """A person's clusters between two sessions.
+
+    next_id: the first id that nobody had. names: what the user calls clusters, by id. rows: faces of each, all with
+    vectors by the encoder `model_id`, with keys below 0; face, frame and time are not those of any session.
+    """
+
+    next_id: int
+    names: Mapping[int, str]
+    model_id: str
+    rows: tuple[Row, ...]
+
+    @property
+    def faces(self) -> dict[int, int]:
+        """How many faces are kept of each cluster, by id in order."""
+        return dict(sorted(Counter(row.known for row in self.rows).items()))
+
+
+def prototypes(rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> StoredClusters:
+    """Choose what is kept of a session's faces: of each cluster at most 32, none of them at its edge, all different.
+
+    Faces whose vectors are by another encoder than most are left out, and so is noise. Which clusters a name is of, and
+    who is in the picture, are not asked: rows of other faces than the person's must not be among `rows`.
+    """
+    of_clusters = [row for row in rows if row.known >= 0]
+    model_id = Counter(row.model_id for row in of_clusters).most_common(1)[0][0] if of_clusters else ""
+    by_id: dict[int, list[Row]] = {}
+    for row in of_clusters:
+        if row.model_id == model_id:
+            by_id.setdefault(row.known, []).append(row)
+    chosen = [theirs[at] for _, theirs in sorted(by_id.items()) for at in _spread([row.vector for row in theirs])]
+    kept = tuple(_seed(at, row.crop, row.vector, model_id, row.known) for at, row in enumerate(chosen))
+    known = {cluster: name for cluster, name in sorted(names.items()) if cluster in by_id and name}
+    return StoredClusters(next_id, known, model_id, kept)
+
+
+def seeds(stored: StoredClusters) -> list[Row]:
+    """Return the faces as a reservoir takes them before the first frame."""
+    return list(stored.rows)
+
+
+def load(person: str) -> StoredClusters | None:
+    """Read a person's clusters; None: there are none. Raises ClusteringError: damaged; it says how to do without."""
+    if not has_clusters(person):
+        return None
+    try:
+        return read(home() / "people" / person / CLUSTERS)
+    except ClusteringError as error:
+        raise ClusteringError(
+            f"{person}'s clusters are damaged: {error}; psm-adapt people delete {person} --clusters removes them, "
+            "--clusters.method off does without"
+        ) from None
+
+
+def save(person: str, stored: StoredClusters) -> None:
+    """Keep a person's clusters in place of those that were. Takes a while; a live loop should not wait for it.
+
+    Raises ConfigError: nobody can be called so. ClusteringError: the disk refuses; what was there is there still.
+    """
+    place = folder_of(person)
+    fresh = place / work_name("keep")
+    try:
+        make_private(place)
+        sweep(place)
+        try:
+            with open(fresh, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                _write(file, stored)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(place / CLUSTERS)
+            sync(place)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except OSError as error:
+        raise ClusteringError(f"cannot keep the clusters of {person} in {place}: {error.strerror or error}") from None
+
+
+def delete(person: str) -> Path | None:
+    """Delete a person's clusters, and the person's folder with them if nothing else is in it. None: there are none.
+
+    Raises ClusteringError: the disk refuses.
+    """
+    place = home() / "people" / person
+    try:
+        if not has_clusters(person):
+            return None
+        (place / CLUSTERS).unlink()
+        sweep(place)
+        if not any(place.iterdir()):
+            place.rmdir()
+    except OSError as error:
+        raise ClusteringError(f"cannot delete {place / CLUSTERS}: {error.strerror or error}") from None
+    return place / CLUSTERS
+
+
+def read(path: Path) -> StoredClusters:
+    """Read a file of clusters, which may be a stranger's: nothing in it is executed, and all of it is checked.
+
+    Raises ClusteringError: it is none, or was changed or cut off.
+    """
+    try:
+        with ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
+                raise ClusteringError(f"{path}: more than {_MOST_BYTES >> 30} GiB; refused")
+            about = _About.model_validate_json(archive.read(_ABOUT))
+            arrays = {name: _array(archive, name) for name in _ARRAYS}
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the top"
+        raise ClusteringError(f"{path} is wrong at {where}: {' '.join(first['msg'].split())}") from None
+    except _UNREADABLE as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ClusteringError(f"{path} cannot be read ({' '.join(str(why).split())})") from None
+    return _checked(path, about, **arrays)
+
+
+def _checked(
+    path: Path, about: _About, crops: NDArray[Any], vectors: NDArray[Any], clusters: NDArray[Any]
+) -> StoredClusters:
+    count, height, width, channels = crops.shape
+    for is_right, what in (
+        (len(vectors) == len(clusters) == count, "its arrays do not fit each other"),
+        (height == width and channels == 3, f"its faces are {height} x {width} x {channels}"),
+        (bool(np.isfinite(vectors).all()), "its vectors are not finite"),
+        (bool(((clusters >= 0) & (clusters < about.next_id)).all()), "it has clusters beyond its next id"),
+        (set(about.names) <= set(clusters.tolist()), "it names clusters that it has not"),
+        (all(name.isprintable() for name in about.names.values()), "its names hold what cannot be shown"),
+    ):
+        if not is_right:
+            raise ClusteringError(f"{path}: {what}; the file was changed")
+    rows = tuple(_seed(at, crops[at], vectors[at], about.model_id, int(clusters[at])) for at in range(count))
+    return StoredClusters(about.next_id, about.names, about.model_id, rows)
+
+
+def _seed(at: int, crop: NDArray[np.uint8], vector: NDArray[np.float32], model_id: str, known: int) -> Row:
+    """A face of no session: seen before anything that this one sees."""
+    return Row(
+        key=-1 - at, face_id=-1, frame_index=-1, t=-math.inf, crop=crop, vector=vector, model_id=model_id, known=known
+    )
+
+
+def _spread(vectors: Sequence[NDArray[np.float32]]) -> list[int]:
+    """Choose up to 32 of some vectors that are far from each other, in the inner part of all.
+
+    The first is the nearest to the mean, and each next one the farthest from those before it (Gonzalez 1985).
+    """
+    points = np.stack(vectors)
+    outness = _distances(points, points.mean(axis=0))
+    inner = np.argsort(outness, kind="stable")[: max(MOST, math.ceil(INNER * len(points)))]
+    chosen = [0]
+    nearest = _distances(points[inner], points[inner[0]])
+    while len(chosen) < min(MOST, len(inner)):
+        chosen.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, _distances(points[inner], points[inner[chosen[-1]]]))
+        nearest[chosen] = -1.0  # of equal ones each is taken once
+    return [int(inner[at]) for at in chosen]
+
+
+def _distances(points: NDArray[np.float32], point: NDArray[np.float32]) -> NDArray[np.float32]:
+    distances: NDArray[np.float32] = np.square(points - point).sum(axis=1)
+    return distances
+
+
+def _write(file: BinaryIO, stored: StoredClusters) -> None:
+    """Write face by face, since numpy lets no other thread run while it copies all of them."""
+    about = {"schema": 1, "next_id": stored.next_id, "model_id": stored.model_id, "names": dict(stored.names)}
+    rows = stored.rows
+    shape = (len(rows), *(rows[0].crop.shape if rows else (0, 0, 3)))
+    vectors = np.stack([row.vector for row in rows]) if rows else np.zeros((0, 0), np.float32)
+    with ZipFile(file, "w") as archive:
+        with archive.open(_ABOUT, "w") as member:
+            member.write(json.dumps(about).encode())
+        with archive.open("crops.npy", "w", force_zip64=True) as member:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]
+            for row in rows:
+                member.write(np.ascontiguousarray(row.crop).data)
+        for name, array in (("vectors", vectors), ("clusters", np.array([row.known for row in rows], np.int32))):
+            with archive.open(f"{name}.npy", "w") as member:
+                npy.write_array(member, array.astype(_ARRAYS[name][0]), allow_pickle=False)  # type: ignore[no-untyped-call]
+
+
+def _array(archive: ZipFile, name: str) -> NDArray[Any]:
+    """Read an array. Raises ValueError: it is of another kind."""
+    kind, dimensions = _ARRAYS[name]
+    with archive.open(f"{name}.npy") as member:
+        array: NDArray[Any] = npy.read_array(member, allow_pickle=False)  # type: ignore[no-untyped-call]
+    if array.dtype.str != kind or array.ndim != dimensions:
+        raise ValueError(f"{name} are {array.dtype} {list(array.shape)}")
+    array.flags.writeable = False
+    return array
