@@ -37,23 +37,28 @@ class Unit:
 
 PLACES = {
     "eye corners": (33, 133, 362, 263),
+    "irises": (468, 473),
     "upper lids": (158, 159, 160, 385, 386, 387),
     "lower lids": (144, 145, 153, 373, 374, 380),
     "inner brows": (55, 107, 285, 336),
     "outer brows": (63, 105, 293, 334),
     "lower brows": (52, 55, 65, 282, 285, 295),
     "nose base": (2,),
-    "upper lip, top": (0,),
-    "upper lip, edge": (13, 82, 312),
-    "lower lip, edge": (14, 87, 317),
-    "lower lip, bottom": (17,),
-    "right mouth corner": (61,),
-    "left mouth corner": (291,),
-    "mouth corners": (61, 291),
+    "upper lip": (13, 82, 312),
+    "upper lip, right": (82,),
+    "upper lip, left": (312,),
+    "lower lip": (14, 87, 317),
+    "lower lip's bottom": (17,),
     "lip middles": (0, 17),
+    "corners": (61, 291),
+    "right corner": (61,),
+    "left corner": (291,),
     "chin": (152,),
 }
-"""Places of a face that formulae name, and MediaPipe's landmarks whose mean each is. Right is the person's right."""
+"""Places of a face that formulae name, and MediaPipe's landmarks whose mean each is.
+
+Right is the person's right, left in the picture; lips are their inner edges, corners those of the mouth.
+"""
 
 
 def _both(shape: str) -> tuple[str, str]:
@@ -62,30 +67,37 @@ def _both(shape: str) -> tuple[str, str]:
 
 UNITS = (
     Unit("AU1", "inner brow raiser", ("browInnerUp",), "y(eye corners) - y(inner brows)"),
-    Unit("AU2", "outer brow raiser", _both("browOuterUp"), "y(eye corners) - y(outer brows)"),
-    Unit("AU4", "brow lowerer", _both("browDown"), "y(lower brows) - y(eye corners)"),
-    Unit("AU5", "upper lid raiser", _both("eyeWide"), "y(eye corners) - y(upper lids)"),
-    Unit("AU6+7", "cheek raiser, lid tightener", _both("eyeSquint"), "y(eye corners) - y(lower lids)"),
-    Unit("AU10", "upper lip raiser", _both("mouthUpperUp"), "y(nose base) - y(upper lip, edge)"),
+    Unit("AU2", "outer brow raiser", _both("browOuterUp"), "y(lower lids) - y(outer brows)"),
+    Unit("AU4", "brow lowerer", _both("browDown"), "y(lower brows) - y(lower lids)"),
+    Unit("AU5", "upper lid raiser", _both("eyeWide"), "y(irises) - y(upper lids)"),
     Unit(
-        "AU12",
-        "lip corner puller",
-        _both("mouthSmile"),
-        "x(left mouth corner) - x(right mouth corner) + y(lip middles) - y(mouth corners)",
+        *("AU6+7", "cheek raiser, lid tightener", _both("eyeSquint")),
+        "0.5 y(eye corners) + 0.5 y(upper lids) - y(lower lids)",
+    ),
+    Unit(
+        *("AU10", "upper lip raiser", _both("mouthUpperUp")),
+        "x(upper lip, left) - x(upper lip, right) + 0.5 y(nose base) - 0.5 y(upper lip)",
+    ),
+    Unit(
+        *("AU12", "lip corner puller", _both("mouthSmile")),
+        "x(left corner) - x(right corner) + 0.5 y(nose base) + 0.5 y(lip middles) - y(corners)",
     ),
     Unit("AU14", "dimpler", _both("mouthDimple"), ""),
-    Unit("AU15", "lip corner depressor", _both("mouthFrown"), "y(mouth corners) - y(lip middles)"),
-    Unit("AU16", "lower lip depressor", _both("mouthLowerDown"), "y(lower lip, edge) - y(mouth corners)"),
-    Unit("AU17", "chin raiser", ("mouthShrugLower",), "y(nose base) - y(lower lip, bottom)"),
-    Unit("AU18", "lip pucker", ("mouthPucker",), "x(right mouth corner) - x(left mouth corner)"),
-    Unit("AU24", "lip pressor", _both("mouthPress"), "y(lower lip, edge) - y(lower lip, bottom)"),
-    Unit("AU26", "jaw drop", ("jawOpen",), "y(lower lip, edge) - y(upper lip, edge)"),
+    Unit("AU15", "lip corner depressor", _both("mouthFrown"), "y(corners) - y(lip middles)"),
+    Unit("AU16", "lower lip depressor", _both("mouthLowerDown"), "y(lower lip) - y(corners)"),
+    Unit("AU17", "chin raiser", ("mouthShrugLower",), "y(eye corners) + y(chin) - 2 y(lower lip's bottom)"),
+    Unit("AU18", "lip pucker", ("mouthPucker",), "x(right corner) - x(left corner)"),
+    Unit(
+        *("AU24", "lip pressor", _both("mouthPress")),
+        "x(left corner) - x(right corner) + 2 y(lower lip) - 2 y(lower lip's bottom)",
+    ),
+    Unit("AU26", "jaw drop", ("jawOpen",), "y(lower lip) - y(upper lip)"),
     Unit("AU45", "eyes closed", _both("eyeBlink"), "y(upper lids) - y(lower lids)"),
 )
 UNIT_NAMES = tuple(unit.name for unit in UNITS)
 
 Source = Literal["blendshapes", "landmarks"]
-_TERM = re.compile(r"(?P<sign>[+-]) (?P<axis>[xy])\((?P<place>[^()]+)\)")
+_TERM = re.compile(r"(?P<sign>[+-]) (?P<times>[\d.]+ )?(?P<axis>[xy])\((?P<place>[^()]+)\) ?")
 
 
 def source_of(face: AlignedFace) -> Source:
@@ -104,27 +116,27 @@ def measure(face: AlignedFace) -> NDArray[np.float32]:
 
 def from_blendshapes(blendshapes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average the blendshapes [52] that stand for each unit: [U]."""
-    both, count = _columns()
-    values: NDArray[np.float32] = np.add.reduceat(blendshapes[both], count) / np.diff(count, append=len(both))
-    return values.astype(np.float32)
+    columns, starts, counts = _columns()
+    means: NDArray[np.float32] = np.add.reduceat(blendshapes[columns], starts) / counts
+    return means
 
 
 def from_landmarks(face: AlignedFace) -> NDArray[np.float32]:
-    """Measure units [U] by the formulae, on the landmarks as the crop shows them."""
+    """Measure units [U] by the formulae, on the landmarks where the crop shows them."""
     points, weights = _weights()
     x, y = face.landmarks[points].T
-    across, down = (row[0] * x + row[1] * y + row[2] for row in face.to_crop.astype(np.float64))
-    values = (weights[:, 0] * across + weights[:, 1] * down).sum(axis=1) / (EYE_DISTANCE * face.crop.shape[0])
-    measured: NDArray[np.float32] = values.astype(np.float32)
+    across, down = (row[0] * x + row[1] * y for row in face.to_crop)  # each formula is a difference: no shift
+    sums: NDArray[np.float64] = (weights[:, 0] * across + weights[:, 1] * down).sum(axis=1)
+    measured: NDArray[np.float32] = (sums / (EYE_DISTANCE * face.crop.shape[0])).astype(np.float32)
     return measured
 
 
 @functools.cache
-def _columns() -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Columns of all units' blendshapes, one unit after the other, and where each unit begins."""
+def _columns() -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Columns of all units' blendshapes, one unit after the other, where each unit begins, and how many it has."""
     columns = [BLENDSHAPES.index(shape) for unit in UNITS for shape in unit.shapes]
-    starts = np.cumsum([0, *(len(unit.shapes) for unit in UNITS[:-1])])
-    return np.array(columns), starts
+    counts = [len(unit.shapes) for unit in UNITS]
+    return np.array(columns), np.cumsum([0, *counts[:-1]]), np.array(counts, np.float32)
 
 
 @functools.cache
@@ -136,7 +148,7 @@ def _weights() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         if not unit.formula:
             weights[number] = np.nan
         for term in _TERM.finditer(f"+ {unit.formula}"):
-            place = PLACES[term["place"]]
+            axis, place = "xy".index(term["axis"]), PLACES[term["place"]]
             for point in place:
-                weights[number, "xy".index(term["axis"]), points.index(point)] += float(term["sign"] + "1") / len(place)
+                weights[number, axis, points.index(point)] += float(term["sign"] + (term["times"] or "1")) / len(place)
     return np.array(points), weights
