@@ -76,7 +76,7 @@ UNITS = (
     ),
     Unit(
         *("AU10", "upper lip raiser", _both("mouthUpperUp")),
-        "x(upper lip, left) - x(upper lip, right) + 0.5 y(nose base) - 0.5 y(upper lip)",
+        "0.5 x(upper lip, left) - 0.5 x(upper lip, right) + 0.5 y(eye corners) - 0.5 y(upper lip)",
     ),
     Unit(
         *("AU12", "lip corner puller", _both("mouthSmile")),
@@ -86,10 +86,13 @@ UNITS = (
     Unit("AU15", "lip corner depressor", _both("mouthFrown"), "y(corners) - y(lip middles)"),
     Unit("AU16", "lower lip depressor", _both("mouthLowerDown"), "y(lower lip) - y(corners)"),
     Unit("AU17", "chin raiser", ("mouthShrugLower",), "y(eye corners) + y(chin) - 2 y(lower lip's bottom)"),
-    Unit("AU18", "lip pucker", ("mouthPucker",), "x(right corner) - x(left corner)"),
+    Unit(
+        *("AU18", "lip pucker", ("mouthPucker",)),
+        "x(right corner) - x(left corner) + y(lower lip's bottom) - y(lower lip)",
+    ),
     Unit(
         *("AU24", "lip pressor", _both("mouthPress")),
-        "x(left corner) - x(right corner) + 2 y(lower lip) - 2 y(lower lip's bottom)",
+        "0.25 x(left corner) - 0.25 x(right corner) + y(lower lip) - y(lower lip's bottom)",
     ),
     Unit("AU26", "jaw drop", ("jawOpen",), "y(lower lip) - y(upper lip)"),
     Unit("AU45", "eyes closed", _both("eyeBlink"), "y(upper lids) - y(lower lids)"),
@@ -109,9 +112,14 @@ def measure(face: AlignedFace) -> NDArray[np.float32]:
     """Measure a face's action units.
 
     Returns [U] float32 in the order of UNITS. From blendshapes: 0..1. From landmarks: in eye distances of the canonical
-    crop, about the same in a resting face of each person but not 0; NaN where landmarks cannot tell.
+    crop, and not 0 in a resting face; NaN where landmarks cannot tell.
     """
-    return from_landmarks(face) if face.blendshapes is None else from_blendshapes(face.blendshapes)
+    if face.blendshapes is not None:
+        return from_blendshapes(face.blendshapes)
+    points, _ = _weights()
+    x, y = face.landmarks[points].T
+    across, down = (row[0] * x + row[1] * y for row in face.to_crop)  # formulae are differences: the shift is nothing
+    return _by_formula(across, down, face.crop.shape[0])
 
 
 def from_blendshapes(blendshapes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -121,13 +129,18 @@ def from_blendshapes(blendshapes: NDArray[np.float32]) -> NDArray[np.float32]:
     return means
 
 
-def from_landmarks(face: AlignedFace) -> NDArray[np.float32]:
-    """Measure units [U] by the formulae, on the landmarks where the crop shows them."""
-    points, weights = _weights()
-    x, y = face.landmarks[points].T
-    across, down = (row[0] * x + row[1] * y for row in face.to_crop)  # each formula is a difference: no shift
+def from_landmarks(landmarks: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+    """Measure units [U] of landmarks [478, 2], px of a canonical crop of that size."""
+    points, _ = _weights()
+    across, down = landmarks[points].T
+    return _by_formula(across, down, size_px)
+
+
+def _by_formula(across: NDArray[np.float32], down: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+    """Put in the places [P] where the formulae's landmarks lie, px of the crop."""
+    _, weights = _weights()
     sums: NDArray[np.float64] = (weights[:, 0] * across + weights[:, 1] * down).sum(axis=1)
-    measured: NDArray[np.float32] = (sums / (EYE_DISTANCE * face.crop.shape[0])).astype(np.float32)
+    measured: NDArray[np.float32] = (sums / (EYE_DISTANCE * size_px)).astype(np.float32)
     return measured
 
 
