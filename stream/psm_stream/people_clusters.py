@@ -37,8 +37,9 @@ from psm_stream.people_keep import make_private, sweep, sync, work_name
 
 MOST = 32
 """Faces that are kept of a cluster."""
-INNER = 0.8
-"""Share of a cluster's faces, the nearest to its middle, that may be kept; the rest may be half out of it."""
+NEIGHBOURS = 10
+"""Where a cluster is dense is told by the distance to this neighbour."""
+_LOOKED_AT = 256
 _MOST_NAME = 256
 """Letters of a name in a file, which a stranger may have written; the stream takes fewer."""
 _MOST_BYTES = 1 << 30
@@ -74,10 +75,11 @@ class StoredClusters:
 
 
 def prototypes(rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> StoredClusters:
-    """Choose what is kept of a session's faces: of each cluster at most 32, none of them at its edge, all different.
+    """Choose what is kept of a session's faces: of each cluster at most 32, from where it is densest.
 
-    Faces whose vectors are by another encoder than most are left out, and so is noise. Which clusters a name is of, and
-    who is in the picture, are not asked: rows of other faces than the person's must not be among `rows`.
+    Those hold a cluster together and apart from others in the next session's fit; as many at random, or far from each
+    other, let clusters flow together there (docs/people.md). Faces whose vectors are by another encoder than most are
+    left out, and so is noise. Who is in the picture is not asked.
     """
     of_clusters = [row for row in rows if row.known >= 0]
     model_id = Counter(row.model_id for row in of_clusters).most_common(1)[0][0] if of_clusters else ""
@@ -85,7 +87,7 @@ def prototypes(rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> S
     for row in of_clusters:
         if row.model_id == model_id:
             by_id.setdefault(row.known, []).append(row)
-    chosen = [theirs[at] for _, theirs in sorted(by_id.items()) for at in _spread([row.vector for row in theirs])]
+    chosen = [theirs[at] for _, theirs in sorted(by_id.items()) for at in _densest([row.vector for row in theirs])]
     kept = tuple(_seed(at, row.crop, row.vector, model_id, row.known) for at, row in enumerate(chosen))
     known = {cluster: name for cluster, name in sorted(names.items()) if cluster in by_id and name}
     return StoredClusters(next_id, known, model_id, kept)
@@ -196,26 +198,18 @@ def _seed(at: int, crop: NDArray[np.uint8], vector: NDArray[np.float32], model_i
     )
 
 
-def _spread(vectors: Sequence[NDArray[np.float32]]) -> list[int]:
-    """Choose up to 32 of some vectors that are far from each other, in the inner part of all.
+def _densest(vectors: Sequence[NDArray[np.float32]]) -> list[int]:
+    """Choose up to 32 of some vectors: those whose 10th neighbour is nearest, and of equal ones another only at last.
 
-    The first is the nearest to the mean, and each next one the farthest from those before it (Gonzalez 1985).
+    Of more than 256, those that are looked at are spread evenly over them.
     """
-    points = np.stack(vectors)
-    outness = _distances(points, points.mean(axis=0))
-    inner = np.argsort(outness, kind="stable")[: max(MOST, math.ceil(INNER * len(points)))]
-    chosen = [0]
-    nearest = _distances(points[inner], points[inner[0]])
-    while len(chosen) < min(MOST, len(inner)):
-        chosen.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, _distances(points[inner], points[inner[chosen[-1]]]))
-        nearest[chosen] = -1.0  # of equal ones each is taken once
-    return [int(inner[at]) for at in chosen]
-
-
-def _distances(points: NDArray[np.float32], point: NDArray[np.float32]) -> NDArray[np.float32]:
-    distances: NDArray[np.float32] = np.square(points - point).sum(axis=1)
-    return distances
+    places = list(range(0, len(vectors), math.ceil(len(vectors) / _LOOKED_AT)))
+    points = np.stack([vectors[place] for place in places])
+    distances = np.stack([np.square(points - point).sum(axis=1) for point in points])
+    is_repeated = [bool((row[:place] == 0).any()) for place, row in enumerate(distances)]
+    distances.sort(axis=1)
+    order = np.lexsort((distances[:, min(NEIGHBOURS, len(points) - 1)], is_repeated))
+    return [places[at] for at in order[:MOST]]
 
 
 def _write(file: BinaryIO, stored: StoredClusters) -> None:
