@@ -1,19 +1,23 @@
-"""People's models on their way to another computer: a folder or zip of NAME/NNN/..., and back.
+"""People's models and clusters on their way to another computer, and back.
+
+    NAME/NNN/...            a zip or folder of models, each as in the store
+    NAME/clusters.npz       and clusters
 
 The folder that `psm-adapt finetune` leaves is read, too, so that a model that could not be kept can be kept later.
 
-What comes in was written by somebody else: only names that such a model has are read, no link is followed, and nothing
-is written but copies of files, under a name and number of our own.
+What comes in was written by somebody else: only names that models and clusters have are read, no link is followed, and
+nothing is written but copies of files, under a name and number of our own.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +26,13 @@ from psm_stream.adaptation.layout import BUNDLE, CHECKPOINT
 from psm_stream.bundle import MANIFEST, open_bundle
 from psm_stream.config import wrong_name
 from psm_stream.errors import AdaptationError, ConfigError
-from psm_stream.people import Model
+from psm_stream.people import CLUSTERS, Model
 from psm_stream.people_keep import files_of, result_files
 from psm_stream.sources.redact import printable
 
-_ENTRY = re.compile(
-    r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/([0-9]{1,9})/(?:checkpoint/)?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"
-)
+_PERSON = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/"
+_OF_MODEL = re.compile(_PERSON + r"([0-9]{1,9})/(?:checkpoint/)?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
+_OF_CLUSTERS = re.compile(_PERSON + re.escape(CLUSTERS))
 _WHEN = (1980, 1, 1, 0, 0, 0)
 """Of every entry, so that the same models give the same zip."""
 _MOST_BYTES = 4 << 30
@@ -44,8 +48,18 @@ class Found:
     folder: Path
 
 
-def pack(models: Sequence[Model], out: Path) -> None:
-    """Write models to a new zip (a name that ends in .zip) or folder, which appears whole.
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an archive holds. models: in order of name and number. clusters: files by person, not checked yet."""
+
+    models: Sequence[Found]
+    clusters: Mapping[str, Path]
+
+
+def pack(models: Sequence[Model], out: Path, clusters: Mapping[str, Path] | None = None) -> None:
+    """Write models to a new zip (a name that ends in .zip) or folder, which appears whole and is its owner's alone.
+
+    clusters: files by person, which go with them.
 
     Raises ConfigError: `out` exists. BundleError, AdaptationError: a model is damaged, or the disk refuses.
     """
@@ -54,6 +68,7 @@ def pack(models: Sequence[Model], out: Path) -> None:
     files = {
         f"{model.name}/{name}": source for model in models for name, source in sorted(files_of(model.folder).items())
     }
+    files |= {f"{person}/{CLUSTERS}": source for person, source in (clusters or {}).items()}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
@@ -68,15 +83,15 @@ def pack(models: Sequence[Model], out: Path) -> None:
 
 
 @contextmanager
-def unpacked(place: Path) -> Iterator[list[Found]]:
-    """Give the models of an archive, in order of name and number, while this is open.
+def unpacked(place: Path) -> Iterator[Contents]:
+    """Give what an archive holds, while this is open.
 
-    Raises AdaptationError: it is none, holds anything else, more than 4 GiB or no model. BundleError: the model in
+    Raises AdaptationError: it is none, holds anything else, more than 4 GiB or nothing. BundleError: the model in
     the folder of a finetune run is damaged.
     """
     if (place / BUNDLE / MANIFEST).is_file():
         with tempfile.TemporaryDirectory(prefix="psm-people-") as work:
-            yield [_of_a_run(place, Path(work))]
+            yield Contents([_of_a_run(place, Path(work))], {})
     elif place.is_dir():
         yield _found(place)
     else:
@@ -86,13 +101,18 @@ def unpacked(place: Path) -> Iterator[list[Found]]:
 
 
 def _write_zip(out: Path, files: dict[str, Path]) -> None:
-    with zipfile.ZipFile(out, "x") as archive:
+    with open(out, "xb", opener=_private) as whole, zipfile.ZipFile(whole, "w") as archive:
         for name, source in files.items():
             with source.open("rb") as file, archive.open(zipfile.ZipInfo(name, _WHEN), "w") as entry:
                 shutil.copyfileobj(file, entry, 1 << 20)
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _write_folder(out: Path, files: dict[str, Path]) -> None:
+    out.mkdir(mode=0o700)
     for name, source in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, out / name)
@@ -118,7 +138,7 @@ def _extract(place: Path, into: Path) -> None:
 
 
 def _extract_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path, into: Path) -> None:
-    match = _ENTRY.fullmatch(entry.filename)
+    match = _OF_MODEL.fullmatch(entry.filename) or _OF_CLUSTERS.fullmatch(entry.filename)
     if not match or wrong_name(match[1]):
         raise AdaptationError(
             f"{place}: {printable(entry.filename)!r} is no file of a person's model; nothing was imported"
@@ -143,16 +163,26 @@ def _of_a_run(out: Path, work: Path) -> Found:
     return Found(open_bundle(work).manifest.person or "", 1, work)
 
 
-def _found(folder: Path, named: Path | None = None) -> list[Found]:
-    """Look for NAME/NNN/manifest.json."""
-    found = []
-    for manifest in folder.glob(f"*/*/{MANIFEST}"):
-        model = manifest.parent
-        match = _ENTRY.fullmatch(manifest.relative_to(folder).as_posix())
-        if match and not wrong_name(match[1]) and not model.is_symlink() and not model.parent.is_symlink():
-            found.append(Found(match[1], int(match[2]), model))
-    if not found:
+def _found(folder: Path, named: Path | None = None) -> Contents:
+    """Look for NAME/NNN/manifest.json and NAME/clusters.npz."""
+    models = [
+        Found(match[1], int(match[2]), manifest.parent)
+        for manifest in folder.glob(f"*/*/{MANIFEST}")
+        if (match := _matched(_OF_MODEL, folder, manifest)) and not manifest.parent.is_symlink()
+    ]
+    clusters = {
+        match[1]: file
+        for file in sorted(folder.glob(f"*/{CLUSTERS}"))
+        if (match := _matched(_OF_CLUSTERS, folder, file)) and not file.is_symlink()
+    }
+    if not models and not clusters:
         raise AdaptationError(
             f"{named or folder} holds no models; expected NAME/NNN/{MANIFEST}, as psm-adapt people export writes"
         )
-    return sorted(found, key=lambda one: (one.person, one.number))
+    return Contents(sorted(models, key=lambda one: (one.person, one.number)), clusters)
+
+
+def _matched(pattern: re.Pattern[str], folder: Path, file: Path) -> re.Match[str] | None:
+    """Match a file's place in an archive, if the person's folder is none that is elsewhere."""
+    match = pattern.fullmatch(file.relative_to(folder).as_posix())
+    return match if match and not wrong_name(match[1]) and not (folder / match[1]).is_symlink() else None

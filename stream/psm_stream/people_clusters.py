@@ -98,12 +98,17 @@ def seeds(stored: StoredClusters) -> list[Row]:
     return list(stored.rows)
 
 
+def file_of(person: str) -> Path:
+    """Return where a person's clusters are kept, if there are any."""
+    return home() / "people" / person / CLUSTERS
+
+
 def load(person: str) -> StoredClusters | None:
     """Read a person's clusters; None: there are none. Raises ClusteringError: damaged; it says how to do without."""
     if not has_clusters(person):
         return None
     try:
-        return read(home() / "people" / person / CLUSTERS)
+        return read(file_of(person))
     except ClusteringError as error:
         raise ClusteringError(
             f"{person}'s clusters are damaged: {error}; psm-adapt people delete {person} --clusters removes them, "
@@ -134,22 +139,20 @@ def save(person: str, stored: StoredClusters) -> None:
         raise ClusteringError(f"cannot keep the clusters of {person} in {place}: {error.strerror or error}") from None
 
 
-def delete(person: str) -> Path | None:
-    """Delete a person's clusters, and the person's folder with them if nothing else is in it. None: there are none.
+def delete(person: str) -> None:
+    """Delete a person's clusters, if there are any, and the person's folder with them if nothing else is in it.
 
     Raises ClusteringError: the disk refuses.
     """
     place = home() / "people" / person
     try:
-        if not has_clusters(person):
-            return None
-        (place / CLUSTERS).unlink()
-        sweep(place)
-        if not any(place.iterdir()):
-            place.rmdir()
+        if has_clusters(person):
+            file_of(person).unlink()
+            sweep(place)
+            if not any(place.iterdir()):
+                place.rmdir()
     except OSError as error:
-        raise ClusteringError(f"cannot delete {place / CLUSTERS}: {error.strerror or error}") from None
-    return place / CLUSTERS
+        raise ClusteringError(f"cannot delete {file_of(person)}: {error.strerror or error}") from None
 
 
 def read(path: Path) -> StoredClusters:

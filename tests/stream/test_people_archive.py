@@ -33,8 +33,9 @@ def test_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: s
     assert [path.name for path in out.parent.iterdir()] == [name]
     monkeypatch.setenv("PSM_HOME", str(tmp_path / "elsewhere"))
     with unpacked(out) as found:
-        assert [(one.person, one.number) for one in found] == [("ada", 1), ("ada", 2)]
-        for one, model in zip(found, models, strict=True):
+        assert [(one.person, one.number) for one in found.models] == [("ada", 1), ("ada", 2)]
+        assert found.clusters == {}
+        for one, model in zip(found.models, models, strict=True):
             kept = keep_files("eda", files_of(one.folder))
             assert contents(kept) == contents(model.folder)
     assert numbers("eda") == [1, 2]

@@ -1,22 +1,35 @@
-"""psm-adapt people: list, show, export, import, delete and verify people's models."""
+"""psm-adapt people: list, show, export, import, delete and verify people's models and clusters."""
 
 from __future__ import annotations
 
+import filecmp
 import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from psm_stream import people, people_keep
+from psm_adapt.cli.people_shown import (
+    clusters_figures,
+    clusters_in_full,
+    clusters_line,
+    clusters_of,
+    counted,
+    figures,
+    models_in_full,
+    names_of,
+    parent_of,
+    table,
+    tree,
+)
+from psm_stream import people, people_clusters, people_keep
 from psm_stream.adaptation.layout import CHECKPOINT
-from psm_stream.bundle import general_bundle, open_bundle
+from psm_stream.bundle import open_bundle
 from psm_stream.cli.common import Parser, nearest, put
 from psm_stream.errors import ConfigError, PsmError
 from psm_stream.people import Model
-from psm_stream.people_archive import Found, pack, unpacked
+from psm_stream.people_archive import Contents, Found, pack, unpacked
 from psm_stream.sources.redact import printable
 
 _USAGE = "psm-adapt people [VERB] [OPTIONS]"
@@ -34,103 +47,130 @@ def job(arguments: Sequence[str]) -> int:
 
 
 def _list(arguments: Sequence[str]) -> int:
-    parser = Parser("psm-adapt people", "List people's models.", _USAGE, _EPILOG)
+    parser = Parser("psm-adapt people", "List people's models and clusters.", _USAGE, _EPILOG)
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse(arguments)
     models, broken = people.readable()
+    clusters = clusters_of(people.everyone())
     if options.json:
-        _put_json([*_in_full(models), *({"name": name, "broken": why} for name, why in broken)])
+        said = [{"name": name, "broken": why} for name, why in broken]
+        _put_json([*models_in_full(models), *said, *map(clusters_in_full, clusters)])
         return 0
-    names = _names(models)
-    rows = [_row(model, names) for model in models]
-    if rows:
-        put(_table(rows))
+    is_whole = bool(models) or any(one.stored for one in clusters)
+    place = people.home() / "people"
+    if models:
+        put("\n".join(table(models)))
     elif broken:
-        put(f"no whole models in {people.home() / 'people'}")
-    else:
-        put(f"no models in {people.home() / 'people'}; psm-stream --person NAME makes them")
+        put(f"no whole models in {place}")
+    elif not clusters:
+        put(f"no models in {place}; psm-stream --person NAME makes them")
     for name, why in broken:
         person, _, number = name.partition("/")
         put(f"{name}  BROKEN: {printable(why)}; psm-adapt people delete {person} --model {number} removes it")
-    return int(bool(broken) and not rows)
+    for one in clusters:
+        put(clusters_line(one))
+    return int(bool(broken or clusters) and not is_whole)
 
 
 def _show(arguments: Sequence[str]) -> int:
-    parser = _parser("show", "Show a person's models as a tree, and the figures of one, the newest by default.")
+    parser = _parser(
+        "show", "Show a person's models as a tree, the figures of one, the newest by default, and their clusters."
+    )
     parser.add_argument("person", metavar="NAME")
     parser.add_argument("--model", metavar="NNN", type=_number, help="the model whose figures are shown")
     parser.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse(arguments)
-    chosen = people.model_of(options.person, options.model)
+    clusters = clusters_of([options.person])
+    needs_model = not clusters or options.model is not None or people.numbers(options.person)
+    chosen = people.model_of(options.person, options.model) if needs_model else None
     known, _ = people.readable()
     theirs = [model for model in known if model.person == options.person]
     if options.json:
-        ancestors = [model.name for model in people.lineage(chosen, known)]
-        _put_json({"model": _in_full([chosen])[0], "ancestors": ancestors, "models": _in_full(theirs)})
+        _put_json(
+            {
+                "model": models_in_full([chosen])[0] if chosen else None,
+                "ancestors": [model.name for model in people.lineage(chosen, known)] if chosen else [],
+                "models": models_in_full(theirs),
+                "clusters": clusters_in_full(clusters[0]) if clusters else None,
+            }
+        )
         return 0
-    put("\n".join([*_tree(theirs, known), "", *_figures(chosen, _names(known))]))
+    parts = [tree(theirs, known), figures(chosen, names_of(known))] if chosen else []
+    parts += map(clusters_figures, clusters)
+    put("\n\n".join("\n".join(lines) for lines in parts))
     return 0
 
 
 def _export(arguments: Sequence[str]) -> int:
-    parser = _parser("export", "Write a person's models to a zip or folder, which `import` reads on another computer.")
+    parser = _parser(
+        "export",
+        "Write a person's models and clusters to a zip or folder, which `import` reads on another computer. "
+        "Clusters are pictures of the person.",
+    )
     parser.add_argument("person", metavar="NAME")
-    parser.add_argument("--model", metavar="NNN", type=_number, help="one model; default: all of them")
+    parser.add_argument("--model", metavar="NNN", type=_number, help="one model, and no clusters; default: all of them")
+    parser.add_argument("--models-only", action="store_true", help="no clusters, so no pictures")
     parser.add_argument("--out", required=True, metavar="FILE.zip|DIR")
     options = parser.parse(arguments)
     out = Path(options.out)
-    models = _models(options)
-    pack(models, out)
-    put(f"{out}: {_counted(len(models))} of {options.person}; psm-adapt people import {out} reads it")
+    models, clusters, said = _chosen(options)
+    pack(models, out, clusters)
+    put(f"{out}: {said} of {options.person}; psm-adapt people import {out} reads it")
     return 0
 
 
 def _import(arguments: Sequence[str]) -> int:
     parser = _parser(
-        "import", "Take in models that `export` wrote. Each is checked, and gets the person's next number."
+        "import",
+        "Take in models and clusters that `export` wrote. Each is checked; a model gets the person's next number.",
     )
     parser.add_argument("place", metavar="FILE.zip|DIR", help="what `export` or `psm-adapt finetune` wrote")
     parser.add_argument("--person", metavar="NAME", help="call the person so here; default: as they are called there")
     options = parser.parse(arguments)
-    with unpacked(Path(options.place)) as found:
-        if options.person and len({one.person for one in found}) > 1:
+    with unpacked(Path(options.place)) as contents:
+        if options.person and len({one.person for one in contents.models} | contents.clusters.keys()) > 1:
             raise ConfigError(f"--person: {options.place} holds models of several people; leave it away")
-        for one in found:
-            _check_whole(one.folder)  # all of them, before any is kept
-        for one in found:
-            put(_taken(one, options.person or one.person))
+        for line in _taken(contents, options.person):
+            put(line)
     return 0
 
 
 def _delete(arguments: Sequence[str]) -> int:
-    parser = _parser("delete", "Delete a person's models for good.")
+    parser = _parser("delete", "Delete a person's models and clusters for good.")
     parser.add_argument("person", metavar="NAME")
     parser.add_argument("--model", metavar="NNN", type=_number, help="one model; default: everything of the person")
+    parser.add_argument("--clusters", action="store_true", help="the clusters, and no model")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     options = parser.parse(arguments)
-    known = people.numbers(options.person)
-    if not (people.is_there(options.person) if options.model is None else options.model in known):
-        people.model_of(options.person, options.model)  # says what there is
-    what = f"model {options.model:03d}" if options.model is not None else f"all {_counted(len(known))}"
+    what = _doomed(options)
     if not options.yes and not _agreed(f"delete {what} of {options.person} for good?"):
         put("nothing was deleted")
         return 1
-    gone = people_keep.delete(options.person, options.model)
-    for folder in gone or [people.home() / "people" / options.person]:
-        put(f"deleted {folder}")
+    gone = [people_clusters.file_of(options.person)] if people.has_clusters(options.person) else []
+    if options.clusters:
+        people_clusters.delete(options.person)
+    elif options.model is not None:
+        gone = people_keep.delete(options.person, options.model)
+    else:
+        gone = [*people_keep.delete(options.person), *gone]
+    for path in gone or [people.home() / "people" / options.person]:
+        put(f"deleted {path}")
     return 0
 
 
 def _verify(arguments: Sequence[str]) -> int:
-    parser = _parser("verify", "Check models: digests, weights, that the encoder runs, and where they descend from.")
+    parser = _parser(
+        "verify", "Check models: digests, weights, that the encoder runs, and where they descend from; and clusters."
+    )
     parser.add_argument("person", metavar="NAME", nargs="?", help="default: everybody")
     options = parser.parse(arguments)
-    if options.person is not None and not people.numbers(options.person):
+    if options.person is not None and options.person not in people.everyone():
         people.model_of(options.person)  # says whose there are
+    persons = people.everyone() if options.person is None else [options.person]
     known, _ = people.readable()
-    names = _names(known)
+    names = names_of(known)
     whole = 0
-    for person in people.everyone() if options.person is None else [options.person]:
+    for person in persons:
         for number in people.numbers(person):
             try:
                 model = people.model_of(person, number)
@@ -140,9 +180,15 @@ def _verify(arguments: Sequence[str]) -> int:
                 put(f"{person}/{number:03d} is broken: {printable(str(error))}", sys.stderr)
                 return 1
             whole += 1
-            if _parent(model, names) == model.manifest.parent:
+            if parent_of(model, names) == model.manifest.parent:
                 put(f"{model.name} descends from {model.manifest.parent}, which is not kept here")
-    put(f"{_counted(whole)} checked, nothing is broken")
+    clusters = clusters_of(persons)
+    for one in clusters:
+        if one.stored is None:
+            put(f"{one.name} is broken: {printable(one.why)}", sys.stderr)
+            return 1
+    also = f" and the clusters of {counted(len(clusters), 'person')}" if clusters else ""
+    put(f"{counted(whole, 'model')}{also} checked, nothing is broken")
     return 0
 
 
@@ -166,10 +212,40 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _models(options: Namespace) -> list[Model]:
-    if options.model is not None or not people.numbers(options.person):
-        return [people.model_of(options.person, options.model)]
-    return [people.model_of(options.person, number) for number in people.numbers(options.person)]
+def _chosen(options: Namespace) -> tuple[list[Model], dict[str, Path], str]:
+    """What is exported: models, the file of clusters by person, and both in words."""
+    person = options.person
+    if options.model is not None:
+        return [people.model_of(person, options.model)], {}, "1 model"
+    stored = None if options.models_only else people_clusters.load(person)
+    if not people.numbers(person) and stored is None:
+        people.model_of(person)  # says whose there are
+    models = [people.model_of(person, number) for number in people.numbers(person)]
+    if stored is None:
+        return models, {}, counted(len(models), "model")
+    said = f"{counted(len(models), 'model')}, and clusters with {counted(len(stored.rows), 'picture')}"
+    return models, {person: people_clusters.file_of(person)}, said
+
+
+def _doomed(options: Namespace) -> str:
+    """Say what is to be deleted. Raises ConfigError: it is not there."""
+    person, known = options.person, people.numbers(options.person)
+    has_clusters = people.has_clusters(person)
+    if options.clusters:
+        if options.model is not None:
+            raise ConfigError("--clusters deletes no model; give --model or --clusters, or neither for everything")
+        if not has_clusters:
+            raise ConfigError(f"{person} has no clusters{nearest(person, _with_clusters(person))}")
+        return "the clusters"
+    if not (people.is_there(person) if options.model is None else options.model in known):
+        people.model_of(person, options.model)  # says what there is
+    if options.model is not None:
+        return f"model {options.model:03d}"
+    return f"all {counted(len(known), 'model')}{' and the clusters' * has_clusters}"
+
+
+def _with_clusters(but: str) -> list[str]:
+    return [person for person in people.everyone() if people.has_clusters(person) and person != but]
 
 
 def _check_whole(folder: Path) -> None:
@@ -182,7 +258,28 @@ def _check_whole(folder: Path) -> None:
     open_checkpoint(folder / CHECKPOINT).networks()
 
 
-def _taken(one: Found, person: str) -> str:
+def _taken(contents: Contents, person: str | None) -> list[str]:
+    """Keep what an archive holds, all of it checked before anything is kept. Returns what was done, in words."""
+    for one in contents.models:
+        _check_whole(one.folder)
+    clusters = {name: people_clusters.read(file) for name, file in contents.clusters.items()}
+    said = [_model_taken(one, person or one.person) for one in contents.models]
+    for name, stored in clusters.items():
+        here = person or name
+        if not people.has_clusters(here):
+            people_clusters.save(here, stored)
+            said.append(f"the clusters of {name} are those of {here} now")
+        elif filecmp.cmp(people_clusters.file_of(here), contents.clusters[name], shallow=False):
+            said.append(f"the clusters of {name} are those of {here} already")
+        else:
+            said.append(
+                f"the clusters of {name} were left: {here} has others; "
+                f"psm-adapt people delete {here} --clusters makes room for them"
+            )
+    return said
+
+
+def _model_taken(one: Found, person: str) -> str:
     """Keep a checked model of an archive, unless it is there. Returns what was done, in words."""
     model_id = open_bundle(one.folder).manifest.model_id
     came = f"{one.person}/{one.number:03d}" if one.folder.name.isdigit() else f"the model of {one.person}"
@@ -201,115 +298,5 @@ def _agreed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _names(models: Sequence[Model]) -> dict[str, str]:
-    """How people call a model_id: general, ada/003."""
-    general = open_bundle(general_bundle()).manifest
-    names = {model.manifest.model_id: model.name for model in models}
-    return {**names, general.model_id: people.GENERAL, str(general.training.get(CHECKPOINT)): people.GENERAL}
-
-
-def _parent(model: Model, names: dict[str, str]) -> str:
-    return names.get(model.manifest.parent or "", model.manifest.parent or "nothing")
-
-
-def _row(model: Model, names: dict[str, str]) -> tuple[str, ...]:
-    return (
-        model.name,
-        model.manifest.model_id,
-        f"from {_parent(model, names)}",
-        f"{_when(model):%Y-%m-%d %H:%M}",
-        f"{model.adaptation.frames} faces",
-        f"loss {_losses(model)}",
-        _size(model.size_bytes),
-    )
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-
-
-def _tree(models: Sequence[Model], known: Sequence[Model]) -> list[str]:
-    """Draw who descends from whom, below where the person's first models are from."""
-    names = _names(known)
-    ids = {model.manifest.model_id for model in models}
-    lines: list[str] = []
-    for root in dict.fromkeys(one.manifest.parent for one in models if one.manifest.parent not in ids):
-        lines.append(names.get(root or "", root or "nothing"))
-        lines += _branches(models, root, "", frozenset())
-    return lines
-
-
-def _branches(models: Sequence[Model], parent: str | None, indent: str, above: frozenset[str | None]) -> list[str]:
-    lines: list[str] = []
-    children = [model for model in models if model.manifest.parent == parent and parent not in above]
-    for child in children:
-        is_last = child is children[-1]
-        newest = "  (newest)" if child is models[-1] else ""
-        loss = f"{child.adaptation.frames} faces, loss {_losses(child)}"
-        mark, below = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
-        lines.append(f"{indent}{mark}{child.name}  {child.manifest.model_id}  {loss}{newest}")
-        lines += _branches(models, child.manifest.model_id, indent + below, above | {parent})
-    return lines
-
-
-def _figures(model: Model, names: dict[str, str]) -> list[str]:
-    manifest, how = model.manifest, model.adaptation
-    parity = manifest.parity
-    said = {
-        "model": f"{model.name}, {manifest.model_id}, {manifest.precision}, from {_parent(model, names)}",
-        "kept": f"{_when(model):%Y-%m-%d %H:%M}, {_size(model.size_bytes)} in {model.folder}",
-        "training": f"recipe {how.recipe_name}, {how.frames} faces, {how.epochs} epochs, {how.seconds:.0f} s",
-        "loss": _losses(model),
-        "accepted": how.reason,
-        "off its weights": f"by at most {parity.max_abs:g}, smallest cosine {parity.cosine:g}",
-        "licence": manifest.licence,
-        **{name: "none" if value is None else f"{value:.4g}" for name, value in how.figures.items()},
-    }
-    width = max(map(len, said)) + 2
-    return [f"{printable(name):<{width}}{printable(text)}" for name, text in said.items()]
-
-
-def _in_full(models: Sequence[Model]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": model.name,
-            "person": model.person,
-            "number": model.number,
-            "model_id": model.manifest.model_id,
-            "parent": model.manifest.parent,
-            "date": _when(model).isoformat(timespec="seconds"),
-            "recipe": model.adaptation.recipe_name,
-            "frames": model.adaptation.frames,
-            "epochs": model.adaptation.epochs,
-            "loss_before": model.adaptation.loss_before,
-            "loss_after": model.adaptation.loss_after,
-            "figures": model.adaptation.figures,
-            "precision": model.manifest.precision,
-            "licence": model.manifest.licence,
-            "size_bytes": model.size_bytes,
-            "folder": str(model.folder),
-        }
-        for model in models
-    ]
-
-
 def _put_json(value: Any) -> None:
     put(json.dumps(value, indent=1))
-
-
-def _when(model: Model) -> datetime:
-    return datetime.fromtimestamp(model.kept_at).astimezone()
-
-
-def _losses(model: Model) -> str:
-    before, after = model.adaptation.loss_before, model.adaptation.loss_after
-    return "unknown" if before is None or after is None else f"{before:.4g} -> {after:.4g}"
-
-
-def _size(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:.1f} MB"
-
-
-def _counted(models: int) -> str:
-    return f"{models} model{'s' * (models != 1)}"
