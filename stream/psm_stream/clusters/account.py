@@ -22,6 +22,8 @@ PROTOTYPES = 6
 """Prototype frames of a cluster."""
 APART_S = 1.0
 """Prototypes lie so far apart in time, so that they show more than one moment."""
+MOST = 60
+"""Clusters in the table, unless one asks for more: it is published, and a large vocabulary has thousands."""
 _MOST_PICTURES = 600
 """Prototypes of all clusters together: about 30 MB. Beyond, the cluster that is unseen the longest loses its own."""
 
@@ -44,8 +46,8 @@ class ClusterAccount:
 
     def __init__(self) -> None:
         self._seen: dict[int, _Seen] = {}
-        self._unassigned = _Seen()
-        """Frames before there were any clusters."""
+        self._everybody = _Seen()
+        self._unassigned = 0
         self._bouts = Bouts()
         self._names: dict[int, str] = {}
         self._pictures: dict[int, list[Prototype]] = {}  # the cluster that was seen last comes last
@@ -58,8 +60,9 @@ class ClusterAccount:
         self._version, self._model_id, self._t = assigned.version, embedding.model_id, face.frame.t_capture
         self._units_from = source_of(face)
         units = measure(face)
+        self._everybody.add(units, 0.0, self._t)
         if assigned.version == 0:
-            self._unassigned.add(units, NAN, self._t)
+            self._unassigned += 1
             self._bouts.lose(face.face_id)
             return
         self._seen.setdefault(assigned.cluster, _Seen()).add(units, assigned.strength, self._t)
@@ -77,28 +80,30 @@ class ClusterAccount:
         faces = [prototype.face for prototype in self._best(cluster)]
         return tuple((face.crop, to_crop_px(face.landmarks, face.to_crop)) for face in faces)
 
-    def table(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON; None is what nobody knows. docs/clusters.md says what is what."""
-        everybody = _Seen()
-        for seen in (self._unassigned, *self._seen.values()):
-            everybody.merge(seen)
-        assigned = everybody.frames - self._unassigned.frames
-        noise = self._seen.get(NOISE, _Seen()).frames
-        known = sorted({*self._seen, *(one for one, name in self._names.items() if name)} - {NOISE})
+    def table(self, most: int = MOST) -> dict[str, Any]:
+        """Return everything as plain values for JSON; None is what nobody knows. docs/clusters.md says what is what.
+
+        most: so many clusters, those with the most frames; `left_out` says how many there are besides.
+        """
+        assigned = self._everybody.frames - self._unassigned
+        noise = self._seen.get(NOISE, _NOTHING).frames
+        known = {*self._seen, *(one for one, name in self._names.items() if name)} - {NOISE}
+        shown = sorted(known, key=lambda one: (-self._seen.get(one, _NOTHING).frames, one))[:most]
         return {
             "version": self._version,
             "model_id": self._model_id,
-            "t": _plain(self._t),
-            "frames": everybody.frames,
-            "unassigned": self._unassigned.frames,
+            "t": _plain(self._t, 6),
+            "frames": self._everybody.frames,
+            "unassigned": self._unassigned,
             "units_from": self._units_from,
             "noise": {"frames": noise, "share": _plain(noise / max(assigned, 1))},
-            "clusters": [self._entry(cluster, everybody, assigned) for cluster in known],
+            "clusters": [self._entry(cluster, assigned) for cluster in sorted(shown)],
+            "left_out": len(known) - len(shown),
             "transitions": self._bouts.transitions(),
         }
 
-    def _entry(self, cluster: int, everybody: _Seen, assigned: int) -> dict[str, Any]:
-        seen = self._seen.get(cluster, _Seen())
+    def _entry(self, cluster: int, assigned: int) -> dict[str, Any]:
+        seen = self._seen.get(cluster, _NOTHING)
         return {
             "cluster": cluster,
             "name": self._names.get(cluster, ""),
@@ -107,7 +112,7 @@ class ClusterAccount:
             **self._bouts.of(cluster),
             "last_seen_s": _plain(self._t - seen.t_last),
             "strength": _plain(seen.strength / seen.frames if seen.frames else NAN),
-            "units": seen.profile(everybody),
+            "units": seen.profile(self._everybody),
             "prototypes": [_about(prototype) for prototype in self._best(cluster)],
         }
 
@@ -150,15 +155,6 @@ class _Seen:
         self._means += off / np.maximum(self._counts, 1.0)
         self._squares += off * np.where(known, units - self._means, 0.0)
 
-    def merge(self, other: _Seen) -> None:
-        """Count another's frames, too (Chan et al. 1979)."""
-        self.frames += other.frames
-        total = np.maximum(self._counts + other._counts, 1.0)
-        off = other._means - self._means
-        self._squares += other._squares + off**2 * self._counts * other._counts / total
-        self._means += off * other._counts / total
-        self._counts += other._counts
-
     def profile(self, everybody: _Seen) -> dict[str, dict[str, float | None]]:
         """Mean and deviation of each unit, and how far the mean is from everybody's, in everybody's deviations."""
         mean, sd = self._mean_sd()
@@ -170,6 +166,9 @@ class _Seen:
     def _mean_sd(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         counts = np.where(self._counts > 0, self._counts, NAN)
         return np.where(self._counts > 0, self._means, NAN), np.sqrt(self._squares / counts)
+
+
+_NOTHING = _Seen()
 
 
 def _about(prototype: Prototype) -> dict[str, Any]:

@@ -16,7 +16,7 @@ GAP_S = 0.5
 """A face without a frame for longer was away."""
 SHOWN = 40
 """The matrix of transitions has at most so many rows, noise included: the most frequent."""
-_MOST_PAIRS = 50_000
+_MOST_PAIRS = 20_000
 _STEP = 1.02
 _SMALLEST_S = 1e-3
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psm_stream.clusters.account import APART_S, PROTOTYPES, ClusterAccount
+from psm_stream.clusters.account import APART_S, MOST, PROTOTYPES, ClusterAccount
 from psm_stream.clusters.bouts import GAP_S, SHOWN
 from psm_stream.clusters.units import UNIT_NAMES, from_blendshapes, measure
 from psm_stream.values import NAN, AlignedFace, Assignment, Embedding, NameCluster, Stamp
@@ -218,4 +218,8 @@ def test_a_large_vocabulary_stays_bounded(rng: np.random.Generator) -> None:
         account.see(embedding(4000 + number / 30, int(rng.integers(1000))))
     table = account.table()
     assert len(table["transitions"]["clusters"]) == SHOWN
-    assert len(table["clusters"]) == 1000
+    assert (len(table["clusters"]), table["left_out"]) == (MOST, 1000 - MOST)
+    least = min(one["frames"] for one in table["clusters"])
+    everything = account.table(most=10_000)["clusters"]
+    assert sum(one["frames"] > least for one in everything) < MOST
+    assert sum(one["frames"] for one in everything) == table["frames"]
