@@ -7,21 +7,18 @@ centre and the second: 1 on a centre, 0 where two are equally near. outlier is d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from psm_stream.clusters.clustering import Clustering
+from psm_stream.clusters.fit import NOISE, NOWHERE, Assigner, Fit, Fitted
 from psm_stream.clusters.units import UNIT_NAMES
 from psm_stream.clusters.vocabulary import UNKNOWN, Vocabulary, read_vocabulary
 from psm_stream.config import ClustersSettings
 from psm_stream.errors import ConfigError
-
-if TYPE_CHECKING:
-    from psm_stream.clusters.methods import Assigner, Fit
-
-NOWHERE = (-1, 0.0, 1.0)
 
 
 class VocabularyMethod:
@@ -29,7 +26,7 @@ class VocabularyMethod:
 
     name = "vocabulary"
 
-    def takes(self, fitted: Mapping[str, NDArray[Any]]) -> Literal["vector", "units"]:
+    def takes(self, fitted: Fitted) -> Literal["vector", "units"]:
         """Say what is assigned."""
         return "units" if fitted["is_used"].size else "vector"
 
@@ -38,8 +35,6 @@ class VocabularyMethod:
 
         Raises ConfigError: no file is set. Raises ClusteringError: it cannot be read.
         """
-        from psm_stream.clusters.methods import Fit  # whose table has this method in it
-
         if settings.vocabulary is None:
             raise ConfigError("clusters.method is vocabulary, but clusters.vocabulary names no file")
         fitted = arrays_of(read_vocabulary(settings.vocabulary))
@@ -48,7 +43,7 @@ class VocabularyMethod:
         labels = np.array([label for label, _, _ in falls], np.int32)
         return Fit(labels, np.array([strength for _, strength, _ in falls], np.float32), fitted)
 
-    def assigner(self, fitted: Mapping[str, NDArray[Any]]) -> Assigner:
+    def assigner(self, fitted: Fitted) -> Assigner:
         """Make ready to assign."""
         centres, is_word, limit = fitted["centres"], fitted["is_word"].tolist(), float(fitted["limit"])
         half_squares = np.einsum("kd,kd->k", centres, centres) / 2
@@ -64,14 +59,14 @@ class VocabularyMethod:
             nearest = _distance(centres[label], point)
             outlier = min(1.0, nearest / limit)
             if not nearest <= limit or not is_word[label]:  # nor where it is NaN
-                return -1, 0.0, outlier
+                return NOISE, 0.0, outlier
             far[label] = np.inf
             second = _distance(centres[int(far.argmin())], point) if len(far) > 1 else np.inf
             return label, 1.0 - nearest / second if second > nearest else 0.0, outlier
 
         return assign
 
-    def tokens(self, fitted: Mapping[str, NDArray[Any]]) -> Callable[[int], str]:
+    def tokens(self, fitted: Fitted) -> Callable[[int], str]:
         """Return what says the token of a label."""
         del fitted
         return token_of
@@ -79,10 +74,10 @@ class VocabularyMethod:
 
 def token_of(label: int) -> str:
     """Return the token of a label that `assign` gave."""
-    return UNKNOWN if label < 0 else f"c{label}"
+    return UNKNOWN if label == NOISE else f"c{label}"
 
 
-def arrays_of(vocabulary: Vocabulary) -> dict[str, NDArray[Any]]:
+def arrays_of(vocabulary: Vocabulary) -> Fitted:
     """Return what assigning needs of a vocabulary, as it is recorded with a session.
 
     centres: float32 [K, D]. scale: float32 [D]. limit: float64. is_word: bool [K].
@@ -117,3 +112,18 @@ def _preparing(
 
 def _distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.square(one.astype(np.float64) - other).sum()))
+
+
+def as_clustering(vocabulary: Vocabulary) -> Clustering:
+    """Return a vocabulary as clusters: the ids are the numbers of its centres."""
+    fitted = arrays_of(vocabulary)
+    ids = np.arange(len(vocabulary), dtype=np.int32)
+    return Clustering(
+        method=VocabularyMethod.name,
+        model_id=vocabulary.model_id,
+        version=1,
+        ids=ids,
+        changes=(),
+        fitted=fitted,
+        points=int(vocabulary.counts.sum()),
+    )
