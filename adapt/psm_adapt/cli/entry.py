@@ -19,6 +19,8 @@ COMMANDS = {
     "general": "make the general model: synthetic people, a teacher, two stages of training",
     "worker": "adapt a model in a process of its own, for psm-stream",
     "evaluate": "probe an embedding, by the published protocols and the honest ones",
+    "compare-clusters": "compare the clusters that two models make of people's faces",
+    "vocabulary": "make a vocabulary of expressions, train its vectors, show what is near what",
     "people": "list, show, export, import, delete and verify people's own models",
     "import": "read a published FaceCycle or PSM checkpoint",
     "export-authors": "write a checkpoint in the authors' format",

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from psm_adapt.cli.evaluate_progress import Show
-from psm_adapt.data.ingest import IngestOptions, ingest
-from psm_adapt.data.layouts import LAYOUTS, sources_in
-from psm_adapt.data.store import STORE, CropStore, open_store
+from psm_adapt.cli.inputs import stores_of
+from psm_adapt.data.ingest import IngestOptions
+from psm_adapt.data.layouts import LAYOUTS
 from psm_adapt.evaluate.clips import Clip, clips_of, people_in
 from psm_adapt.evaluate.evaluation import Evaluation, Plan, evaluate
 from psm_adapt.evaluate.features import BASELINES, GENERAL, Model, open_model
@@ -27,7 +25,6 @@ from psm_stream.errors import AdaptationError, ConfigError
 from psm_stream.models import FACE_LANDMARKER
 
 RESULTS = "results.json"
-CROPS = "crops"
 _DEFAULT = "probe"
 _EPILOG = f"""\
 Models: {GENERAL} (the encoder that ships), a bundle or checkpoint folder, an authors' .tar, or one of
@@ -46,7 +43,8 @@ def job(arguments: Sequence[str]) -> int:
         raise ConfigError(f"protocol {given.protocol} needs --labels FILE, DIR or {BLENDSHAPES}")
     models = _models(given.model)
     out = None if given.out is None else Path(given.out)
-    with Show(given.quiet) as show, _stores(given, out, show) as stores:
+    options = IngestOptions(landmarker=_landmarker(given))
+    with Show(given.quiet) as show, stores_of(given.inputs, given.layout, options, out, show) as stores:
         clips = clips_of(stores)
         coding = None if given.labels is None else read_labels(given.labels, clips)
         tested = _tested(given.tested, clips)
@@ -104,24 +102,6 @@ def _tested(text: str | None, clips: Sequence[Clip]) -> tuple[str, ...]:
         if name not in people:
             raise ConfigError(f"--tested: there is no {name!r}{nearest(name, people)}")
     return tuple(person for person in people if person in wanted)
-
-
-@contextmanager
-def _stores(given: Namespace, out: Path | None, show: Show) -> Iterator[list[CropStore]]:
-    """Open the stores among the inputs, and make one of the rest, in DIR/crops or for as long as this runs."""
-    places = [Path(place) for place in given.inputs]
-    stores = [open_store(place) for place in places if (place / STORE).is_file()]
-    rest = [place for place in places if not (place / STORE).is_file()]
-    if not rest:
-        yield stores
-        return
-    if given.layout not in LAYOUTS:
-        raise ConfigError(f"--layout {given.layout!r}{nearest(given.layout, list(LAYOUTS))}")
-    sources = sources_in(rest, given.layout)
-    with tempfile.TemporaryDirectory(prefix="psm-adapt-") as passing:
-        folder = Path(passing) / CROPS if out is None else out / CROPS
-        made = ingest(sources, folder, IngestOptions(landmarker=_landmarker(given)), show.of_crops())
-        yield [*stores, made.store]
 
 
 def _landmarker(given: Namespace) -> Path | None:

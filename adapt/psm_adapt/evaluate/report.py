@@ -50,7 +50,7 @@ def as_text(evaluation: Evaluation) -> str:
     rows = [
         [kind.title, *(_figure(of_model[n].value) for of_model in evaluation.measures)] for n, kind in enumerate(kinds)
     ]
-    lines = _aligned([["", *names], *rows])
+    lines = aligned([["", *names], *rows])
     untrained = [model.name for model in evaluation.plan.models if model.trained is False]
     lines += ["", f"Untrained: {', '.join(untrained)}"] if untrained else []
     troubles = [
@@ -64,6 +64,18 @@ def as_text(evaluation: Evaluation) -> str:
     if any(paired.result.people < FEWEST_FOR_WILCOXON for paired in evaluation.comparisons):
         lines += ["", f"With fewer than {FEWEST_FOR_WILCOXON} people no signed-rank test can reach p < .05."]
     return "\n".join(lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines with the first column to the left and figures to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def _measure(measure: Measure) -> JsonValue:
@@ -134,15 +146,3 @@ def _figure(value: float) -> str:
 def _part(heading: str, entries: Iterable[str]) -> list[str]:
     found = [f"  {entry}" for entry in entries]
     return ["", heading, *found] if found else []
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines with the first column to the left and figures to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
