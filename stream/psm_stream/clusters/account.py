@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from psm_stream.align.template import to_crop_px
 from psm_stream.clusters.bouts import Bouts
+from psm_stream.clusters.reservoir import time_of
 from psm_stream.clusters.units import UNIT_NAMES, measure, source_of
 from psm_stream.values import NAN, AlignedFace, Embedding, Image, NameCluster
 
@@ -51,22 +52,25 @@ class ClusterAccount:
         self._bouts = Bouts()
         self._names: dict[int, str] = {}
         self._pictures: dict[int, list[Prototype]] = {}  # the cluster that was seen last comes last
-        self._version, self._model_id, self._t = 0, "", NAN
+        self._version, self._model_id = 0, ""
+        self._t = self._now = NAN
+        """When the newest frame was captured, and its own time."""
         self._units_from = ""
 
     def see(self, embedding: Embedding) -> None:
         """Count one embedding. Those of one face must come in order."""
         face, assigned = embedding.face, embedding.assignment
-        self._version, self._model_id, self._t = assigned.version, embedding.model_id, face.frame.t_capture
+        self._version, self._model_id = assigned.version, embedding.model_id
+        self._t, self._now = face.frame.t_capture, time_of(face.frame)
         self._units_from = source_of(face)
         units = measure(face)
-        self._everybody.add(units, 0.0, self._t)
+        self._everybody.add(units, 0.0, self._now)
         if assigned.version == 0:
             self._unassigned += 1
             self._bouts.lose(face.face_id)
             return
-        self._seen.setdefault(assigned.cluster, _Seen()).add(units, assigned.strength, self._t)
-        self._bouts.see(face.face_id, assigned.cluster, assigned.version, self._t)
+        self._seen.setdefault(assigned.cluster, _Seen()).add(units, assigned.strength, self._now)
+        self._bouts.see(face.face_id, assigned.cluster, assigned.version, self._now)
         if assigned.cluster != NOISE:
             self._names[assigned.cluster] = assigned.name
             self._keep(assigned.cluster, Prototype(face, assigned.strength, assigned.outlier))
@@ -110,7 +114,7 @@ class ClusterAccount:
             "frames": seen.frames,
             "share": _plain(seen.frames / max(assigned, 1)),
             **self._bouts.of(cluster),
-            "last_seen_s": _plain(self._t - seen.t_last),
+            "last_seen_s": _plain(self._now - seen.t_last),
             "strength": _plain(seen.strength / seen.frames if seen.frames else NAN),
             "units": seen.profile(self._everybody),
             "prototypes": [_about(prototype) for prototype in self._best(cluster)],
@@ -123,7 +127,7 @@ class ClusterAccount:
         """Keep the best prototypes, none within APART_S of another."""
         kept = self._pictures.pop(cluster, [])
         self._pictures[cluster] = kept
-        rivals = [one for one in kept if abs(one.face.frame.t_capture - new.face.frame.t_capture) < APART_S]
+        rivals = [one for one in kept if abs(time_of(one.face.frame) - time_of(new.face.frame)) < APART_S]
         if not rivals and len(kept) >= PROTOTYPES:
             rivals = [min(kept, key=Prototype.rank)]
         if any(one.rank() >= new.rank() for one in rivals):

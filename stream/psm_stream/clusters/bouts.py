@@ -65,7 +65,7 @@ class Bouts:
         self._pairs: Counter[tuple[int, int]] = Counter()
 
     def see(self, face_id: int, cluster: int, version: int, t: float) -> None:
-        """Take a frame of a face, at capture time t. cluster: -1 is noise, a state as any other."""
+        """Take a frame of a face, at its own time t (s). cluster: -1 is noise, a state as any other."""
         now = self._now.get(face_id)
         if now is None or not 0 <= t - now.t_last <= GAP_S:
             self.lose(face_id)

@@ -30,9 +30,11 @@ def embedding(
     outlier: float = 0.1,
     name: str = "",
     shapes: np.ndarray | None = None,
+    t_source: float = NAN,
 ) -> Embedding:
     landmarks = np.full((478, 2), t, np.float32)
-    seen = AlignedFace(Stamp(round(t * 1000), t), face_id, CROP, landmarks, np.eye(2, 3, dtype=np.float32), 1.0, shapes)
+    stamp = Stamp(round(t * 1000), t, t_source)
+    seen = AlignedFace(stamp, face_id, CROP, landmarks, np.eye(2, 3, dtype=np.float32), 1.0, shapes)
     assignment = Assignment(cluster, strength, outlier, version, name) if version else Assignment()
     return Embedding(seen, VECTOR, "model", 0, assignment)
 
@@ -144,6 +146,13 @@ def test_a_new_clustering_makes_no_transition_and_a_swap_breaks_nothing() -> Non
     assert entry(table, 3)["bouts"] == 1
     assert entry(table, 3)["seconds"] == 0.3
     assert table["version"] == 3
+
+
+def test_a_file_that_is_run_fast_has_its_own_time() -> None:
+    account = account_of([embedding(number / 300, 1, t_source=number / 30) for number in range(31)])
+    assert entry(account.table(), 1)["seconds"] == 1.0
+    assert entry(account.table(), 1)["prototypes"][0]["t_capture"] == 0.0
+    assert account.table()["t"] == 0.1
 
 
 def test_a_clock_that_goes_back_is_another_run() -> None:
