@@ -1,4 +1,4 @@
-"""psm-replay: run a recorded session again: publish it, verify it, export it as tables, or repeat its trainings."""
+"""psm-replay: run a recorded session again: publish it, verify it, export it, report on it, or repeat its trainings."""
 
 from __future__ import annotations
 
@@ -37,12 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        "psm-replay", "Run a recorded session again. Without --verify, --export or --adapt it is published."
+        "psm-replay", "Run a recorded session again. Without --verify, --export, --report or --adapt it is published."
     )
     parser.add_argument("session", metavar="SESSION", help="session folder, <root>/<date>/<number>")
     parser.add_argument("--verify", action="store_true", help="recompute everything and compare with what was recorded")
     parser.add_argument("--export", metavar="FORMAT", help="write tables: parquet or csv")
-    parser.add_argument("--out", metavar="DIR", help="where the tables go; default: the session's exports/NNN")
+    parser.add_argument("--report", action="store_true", help="write one HTML page about what the face did")
+    parser.add_argument(
+        "--out", metavar="PATH", help="folder of the tables, or file of the report; default: the session's exports/NNN"
+    )
     parser.add_argument(
         "--adapt", metavar="rerun", help="repeat every recorded training and say how far its model is from the recorded"
     )
@@ -64,11 +67,13 @@ def _replay(argv: Sequence[str]) -> int:
     session = Session(Path(arguments.session))
     tell = _teller(arguments.quiet)
     tell(_introduction(session))
-    if not (arguments.verify or arguments.export or arguments.adapt):
+    if not (arguments.verify or arguments.export or arguments.report or arguments.adapt):
         return _publish(session, arguments, tell)
     code = _verify(session, arguments, tell) if arguments.verify else 0
     if arguments.export:
         _export(session, arguments, tell)
+    if arguments.report:
+        _report(session, arguments)
     return max(code, _rerun(session, arguments)) if arguments.adapt else code
 
 
@@ -77,8 +82,9 @@ def _check(arguments: Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value not in choices:
             raise ConfigError(f"--{name} {value!r}: expected {' or '.join(choices)}")
-    if arguments.out is not None and arguments.export is None:
-        raise ConfigError("--out says where --export writes; add --export parquet or --export csv")
+    if arguments.out is not None and bool(arguments.export) == arguments.report:
+        instead = "give it to one at a time" if arguments.report else "add --export FORMAT or --report"
+        raise ConfigError(f"--out says where --export or --report writes; {instead}")
     if arguments.adapt is not None and arguments.device == "tensorrt":
         raise ConfigError("--device tensorrt: training runs on cpu or cuda; give one of them with --adapt")
 
@@ -113,6 +119,16 @@ def _export(session: Session, arguments: Namespace, tell: Callable[[str], object
     else:
         put(f"{exported.rows} rows and {exported.markers} markers in {exported.folder}")
     return 0
+
+
+def _report(session: Session, arguments: Namespace) -> None:
+    from psm_stream.replay import model_opener
+    from psm_stream.report.writing import write_report
+
+    out = None if arguments.out is None else Path(arguments.out)
+    with _progress("reporting", arguments.quiet) as progress:
+        path = write_report(session, out, model_opener(session.info, arguments.device), progress)
+    put(json.dumps({"session": str(session.folder), "report": str(path)}) if arguments.json else f"report in {path}")
 
 
 def _rerun(session: Session, arguments: Namespace) -> int:

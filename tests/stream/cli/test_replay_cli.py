@@ -149,7 +149,8 @@ def test_publish_at_the_fast_pace(folder, capsys):
         (["--adapt", "again"], "expected rerun"),
         (["--adapt", "rerun", "--device", "tensorrt"], "training runs on cpu or cuda"),
         (["--header", "xml"], "expected msgpack or json"),
-        (["--out", "there"], "add --export"),
+        (["--out", "there"], "add --export FORMAT or --report"),
+        (["--out", "there", "--report", "--export", "csv"], "one at a time"),
         (["--control-port", "none"], "control_port"),
     ],
 )

@@ -1,0 +1,163 @@
+"""The page: all figures, with their captions, in one file that asks for nothing from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psm_stream.report import quality
+from psm_stream.report.axes import clock
+from psm_stream.report.markup import Markup, element, escaped, joined
+from psm_stream.report.naming import Naming
+from psm_stream.report.scatter import scatter
+from psm_stream.report.sheets import sheets
+from psm_stream.report.story import Story
+from psm_stream.report.timeline import timeline
+from psm_stream.report.transitions import has_transitions, transitions
+
+_MOST_EVENTS = 60
+_NOTHING_LOADED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_STYLE = Path(__file__).with_name("page.css")
+
+
+def page(story: Story) -> Markup:
+    """Return the whole page."""
+    naming = Naming(story)
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=_NOTHING_LOADED),
+        element("meta", name="viewport", content="width=device-width"),
+        element("link", rel="icon", href="data:,"),
+        element("title", escaped(f"Session {story.title}")),
+        element("style", Markup(_STYLE.read_text(encoding="utf-8"))),
+    )
+    body = element("body", element("main", *_head(story), *_sections(story, naming), _foot()))
+    return Markup(f"<!doctype html>{element('html', head, body, lang='en')}")
+
+
+def _head(story: Story) -> list[Markup]:
+    facts = [joined([escaped(f"{name} "), element("b", escaped(fact))]) for name, fact in story.about.items()]
+    remarks = [element("p", escaped(words), class_="remark") for words in story.quality.remarks]
+    return [
+        element("h1", escaped(f"Session {story.title}")),
+        element("p", Markup(" · ".join(facts)), class_="about"),
+        element("p", escaped(_abstract(story)), class_="abstract"),
+        *remarks,
+    ]
+
+
+def _abstract(story: Story) -> str:
+    """Say in two sentences what the session is."""
+    low, high = story.span
+    table, faces = story.table, len(story.faces)
+    seen = [entry for entry in table["clusters"] if entry["frames"]]
+    length = f"{clock(round(high - low))} of {'one face' if faces == 1 else f'{faces} faces'}"
+    what = f"{length}, {len(story.quality.series.t):,} frames processed. {story.clock} "
+    if not seen:
+        return what + "There are no clusters in it."
+    longest = max(seen, key=lambda entry: entry["frames"])
+    name = f"{longest['cluster']} {story.labels.get(longest['cluster'], '')}".strip()
+    return what + (
+        f"{len(seen)} cluster{'s' * (len(seen) > 1)} and noise ({table['noise']['share']:.0%} of the frames after the "
+        f"first clustering); the face is most often in cluster {name} ({longest['share']:.0%})."
+    )
+
+
+def _sections(story: Story, naming: Naming) -> list[Markup]:
+    captions = _Captions()
+    parts = [
+        element("h2", escaped("Over time")),
+        _figure(
+            timeline(story, naming),
+            captions.next(
+                "Timeline.",
+                "A row is filled while the face is in its cluster; at the right is the share of the time since the "
+                "first clustering. Grey: noise. Dashed: another encoder from there on.",
+            ),
+        ),
+    ]
+    beside = []
+    if story.plane is not None:
+        beside.append(
+            _figure(
+                scatter(story.plane, naming),
+                captions.next(
+                    "Embedding.",
+                    f"{len(story.plane.xy):,} of {story.plane.of:,} faces, evenly spread over the session, in the "
+                    f"first two principal components of encoder {story.plane.model_id}, both to one scale. A number "
+                    "stands at the median of its cluster. Grey: noise; pale: before the first clustering.",
+                ),
+            )
+        )
+    if has_transitions(story):
+        beside.append(
+            _figure(
+                transitions(story, naming),
+                captions.next(
+                    "Transitions.",
+                    "How often the face went from one cluster (row) straight to another (column); the darker, the "
+                    "larger a share of its row. –: noise.",
+                ),
+            )
+        )
+    if beside:
+        parts.append(element("div", *beside, class_="pair"))
+    if naming.shown:
+        parts += _clusters(story, naming, captions)
+    return [*parts, *_quality(story, captions), *_events(story)]
+
+
+def _clusters(story: Story, naming: Naming, captions: _Captions) -> list[Markup]:
+    rarer = f" {naming.hidden} rarer clusters are left out." if naming.hidden else ""
+    caption = captions.next(
+        "Clusters.",
+        "The faces that belong most firmly, at least a second apart; and the mean of each action unit, in standard "
+        f"deviations from the mean of all frames. Units are proxies measured from {story.table['units_from']}, no FACS "
+        f"coding. A bout is an unbroken stay.{rarer}",
+    )
+    body = element("div", sheets(story, naming), class_="sheets")
+    return [element("h2", escaped("Clusters")), body, element("figure", caption)]
+
+
+def _quality(story: Story, captions: _Captions) -> list[Markup]:
+    caption = captions.next(
+        "Recording.",
+        "Time from capture to publishing: median (line) and 5 to 95 % (band); frames lost, if any, below. The table "
+        "of stages is the run's own last account.",
+    )
+    figure = _figure(quality.over_time(story), caption)
+    return [element("h2", escaped("Quality of the recording")), figure, quality.figures(story)]
+
+
+def _events(story: Story) -> list[Markup]:
+    told = [event for event in story.events if event.kind != "marker"]
+    if not told:
+        return []
+    rows = [
+        element("tr", element("td", escaped(clock(event.t, with_tenths=True))), element("td", escaped(event.text)))
+        for event in told[:_MOST_EVENTS]
+    ]
+    rest = len(told) - _MOST_EVENTS
+    more = [element("p", escaped(f"and {rest} more"), class_="about")] if rest > 0 else []
+    return [element("h2", escaped("What happened")), element("table", *rows, class_="grid events"), *more]
+
+
+class _Captions:
+    """Numbers the figures."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def next(self, title: str, words: str) -> Markup:
+        """Return the caption of the next figure."""
+        self._count += 1
+        return element("figcaption", element("b", escaped(f"Figure {self._count}. {title}")), escaped(f" {words}"))
+
+
+def _figure(drawing: Markup, caption: Markup) -> Markup:
+    return element("figure", drawing, caption)
+
+
+def _foot() -> Markup:
+    words = "Made by psm-replay --report of what was recorded. The page shows a person's face; it loads nothing."
+    return element("footer", escaped(words))

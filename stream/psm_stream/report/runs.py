@@ -1,0 +1,52 @@
+"""Runs: which cluster each face is in, from when to when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psm_stream.clusters.bouts import GAP_S
+from psm_stream.report.story import Run
+
+
+@dataclass(slots=True)
+class _Open:
+    cluster: int
+    begin: float
+    last: float
+    step: float
+
+
+class Runs:
+    """Joins frames to runs, face by face. The time between two frames belongs to the first of them."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, list[Run]] = {}
+        self._open: dict[int, _Open] = {}
+
+    def see(self, face_id: int, cluster: int, t: float) -> None:
+        """Take a frame of a face. Those of one face come in order of time."""
+        now = self._open.get(face_id)
+        if now is not None and t - now.last <= GAP_S:
+            if now.cluster == cluster:
+                now.step, now.last = t - now.last, t
+                return
+            self._close(face_id, t)
+        elif now is not None:
+            self._close(face_id, now.last + now.step)
+        self._open[face_id] = _Open(cluster, t, t, 0.0)
+
+    def lose(self, face_id: int) -> None:
+        """End a face's run: it has gone."""
+        now = self._open.get(face_id)
+        if now is not None:
+            self._close(face_id, now.last + now.step)
+
+    def by_face(self) -> dict[int, list[Run]]:
+        """End all runs and return them by face, the face that was there the longest first."""
+        for face_id in list(self._open):
+            self.lose(face_id)
+        return dict(sorted(self._done.items(), key=lambda face: -sum(run.end - run.begin for run in face[1])))
+
+    def _close(self, face_id: int, t: float) -> None:
+        ended = self._open.pop(face_id)
+        self._done.setdefault(face_id, []).append(Run(ended.cluster, ended.begin, t))

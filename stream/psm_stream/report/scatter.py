@@ -1,0 +1,69 @@
+"""The faces of a session on a plane, and how often they went from one cluster to another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from psm_stream.report.axes import Scale, line, svg, text
+from psm_stream.report.markup import Markup, element, escaped, joined, number
+from psm_stream.report.naming import Naming
+from psm_stream.report.palette import BEFORE as BEFORE_COLOUR
+from psm_stream.report.palette import INK, QUIET, colour_of, sign_of
+from psm_stream.report.story import BEFORE, NOISE, Plane
+
+_WIDTH, _HEIGHT = 540.0, 500.0
+_DOT = 4.6
+
+
+def scatter(plane: Plane, naming: Naming) -> Markup:
+    """Draw the plane; each cluster's id stands at the median of its faces."""
+    x, y = _scales(plane)
+    rows = sorted({naming.row_of(int(cluster)) for cluster in set(plane.clusters.tolist())}, key=_depth)
+    row_of = np.array([naming.row_of(int(cluster)) for cluster in plane.clusters])
+    dots, names = [], []
+    for row in rows:
+        at = plane.xy[row_of == row]
+        sign = sign_of(row, _DOT if row >= 0 else _DOT - 1)
+        path = "".join(f"M{number(x(left), 1)} {number(y(up), 1)}{sign}" for left, up in at)
+        fill = BEFORE_COLOUR if row == BEFORE else colour_of(row)
+        about = element("title", escaped(f"{naming.name(row)}: {len(at)} faces"))
+        dots.append(element("path", about, d=path, fill=fill, stroke="#fff", stroke_width=0.4))
+        if row >= 0:
+            left, up = np.median(at, axis=0)
+            names.append(text(x(left), y(up) + 4.5, row, text_anchor="middle", class_="halo", fill=INK))
+    return svg(_WIDTH, _HEIGHT, *_frame(plane), *dots, *names, label="Faces in two principal components")
+
+
+def _frame(plane: Plane) -> list[Markup]:
+    bottom = _HEIGHT - 26
+    first, second = (f"PC{axis + 1} ({share:.0%} of variance)" for axis, share in enumerate(plane.explained))
+    up = text(0, 0, second, text_anchor="middle", fill=QUIET, transform=f"translate(12 {bottom / 2:g}) rotate(-90)")
+    return [
+        line(24, 6, 24, bottom, stroke=QUIET),
+        line(24, bottom, _WIDTH - 6, bottom, stroke=QUIET),
+        text((24 + _WIDTH) / 2, bottom + 18, first, text_anchor="middle", fill=QUIET),
+        up,
+    ]
+
+
+def _scales(plane: Plane) -> tuple[Scale, Scale]:
+    """Both axes in the same units, so that distances are as they are."""
+    low, high = plane.xy.min(axis=0), plane.xy.max(axis=0)
+    middle = (low + high) / 2
+    wide, tall = _WIDTH - 24 - 6 - 24, _HEIGHT - 26 - 6 - 24
+    unit = max((high[0] - low[0]) / wide, (high[1] - low[1]) / tall, 1e-9)
+    half_x, half_y = unit * wide / 2, unit * tall / 2
+    x = Scale(middle[0] - half_x, middle[0] + half_x, 36, 36 + wide)
+    return x, Scale(middle[1] - half_y, middle[1] + half_y, 18 + tall, 18)
+
+
+def _depth(row: int) -> tuple[int, int]:
+    """What is drawn first: the time before clusters, noise, the rare ones, then the others in order."""
+    order = {BEFORE: 0, NOISE: 1, Naming.REST: 2}
+    return (order.get(row, 3), row)
+
+
+def swatch(row: int) -> Markup:
+    """Return a small sign, for text."""
+    path = element("path", d=f"M5 5{sign_of(row, 8)}", fill=colour_of(row))
+    return joined([element("svg", path, width=10, height=10, viewBox="0 0 10 10", aria_hidden="true")])

@@ -1,0 +1,116 @@
+"""What a report tells of a session: values, found by `collecting` and drawn by the figures.
+
+Times are seconds of the report's clock (`SessionClock`): from the first frame on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psm_stream.clusters.account import ClusterAccount
+
+NOISE = -1
+BEFORE = -2
+"""Stands for the cluster of a face that was seen before there were clusters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A face is in one cluster, or one state, from begin to end without a break."""
+
+    cluster: int
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the source itself says of a run of frames, such as the demo's true expression. most: its largest value."""
+
+    label: str
+    begin: float
+    end: float
+    most: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. kind: "marker", "swap", "fit" or the subject of a notice. text: for people."""
+
+    t: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Faces in two dimensions. xy: [n, 2]. clusters: [n]. explained: share of the variance of each axis, 0..1.
+
+    model_id: the encoder of all of them. of: how many faces the n stand for.
+    """
+
+    xy: NDArray[np.float64]
+    clusters: NDArray[np.int32]
+    explained: tuple[float, float]
+    model_id: str
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Everything that is drawn over time. t: s [frames]. dropped: lost just before each of them [frames].
+
+    is_seen: whether there was a face [frames]. latency_t, latency_ms: of each embedding, from capture to publishing.
+    """
+
+    t: NDArray[np.float64]
+    dropped: NDArray[np.int64]
+    is_seen: NDArray[np.bool_]
+    latency_t: NDArray[np.float64]
+    latency_ms: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well the session was recorded.
+
+    series: over time. dropped: frames lost, by cause. lost: how often a face went away. longest_without_s: the longest
+    time without any face. stages_ms: the run's last account of latencies, by stage. remarks: what else went wrong.
+    """
+
+    series: Series
+    dropped: Mapping[str, int]
+    lost: int
+    longest_without_s: float
+    stages_ms: Mapping[str, Mapping[str, float]]
+    remarks: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything that is on the page.
+
+    about: facts in the order in which they are listed. clock: how times are to be read, or "".
+    faces: runs of each face id. models: (model_id, begin) of each encoder in use, in order. fits: (version, time).
+    account: what each cluster is. labels: what clusters are called, by id.
+    """
+
+    title: str
+    about: Mapping[str, str]
+    clock: str
+    span: tuple[float, float]
+    faces: Mapping[int, Sequence[Run]]
+    said: Sequence[Said]
+    models: Sequence[tuple[str, float]]
+    fits: Sequence[tuple[int, float]]
+    events: Sequence[Event]
+    account: ClusterAccount
+    table: Mapping[str, Any]
+    labels: Mapping[int, str]
+    plane: Plane | None
+    quality: Quality

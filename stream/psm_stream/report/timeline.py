@@ -1,0 +1,197 @@
+"""The timeline: a row for each cluster that is filled while the face is in it, as ethologists draw behaviour.
+
+Above lie markers, encoders and clusterings, below what the source itself says, all on one axis of time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from psm_stream.report.axes import Scale, line, svg, text, time_axis
+from psm_stream.report.markup import Markup, element, escaped, joined, number, shortened
+from psm_stream.report.naming import Naming
+from psm_stream.report.palette import BEFORE as BEFORE_COLOUR
+from psm_stream.report.palette import FAINT, INK, QUIET, colour_of, sign_of
+from psm_stream.report.story import BEFORE, NOISE, Event, Run, Said, Story
+
+WIDTH = 1120.0
+LEFT, RIGHT = 132.0, 1066.0
+MOST_FACES = 3
+"""Faces that have rows of their own: those that were there the longest."""
+_LETTER_PX = 5.6
+_LEVELS = 3
+_LANE = 17.0
+_SOURCE_PX = 26.0
+
+
+@dataclass(slots=True)
+class _Sheet:
+    """The figure as it grows downwards."""
+
+    time: Scale
+    y: float = 4.0
+    parts: list[Markup] = field(default_factory=list)
+
+    def name(self, words: str, y: float, **attributes: str | float | None) -> None:
+        """Write a lane's name at its left."""
+        self.parts.append(text(LEFT - 10, y, words, text_anchor="end", **{"fill": QUIET, **attributes}))
+
+
+def timeline(story: Story, naming: Naming) -> Markup:
+    """Draw everything that happened over time."""
+    low, high = story.span
+    sheet = _Sheet(Scale(low, high if high > low else low + 1.0, LEFT, RIGHT))
+    _markers(sheet, [event for event in story.events if event.kind == "marker"])
+    _segments(sheet, "encoder", [(t, model_id[:8]) for model_id, t in story.models], "#d9e2ec", "#bccbdb")
+    _segments(sheet, "clustering", [(t, f"v{version}") for version, t in story.fits], "#ececec", "#dcdcdc")
+    sheet.y += 8
+    top = sheet.y
+    rows: list[Markup] = []
+    for face_id, runs in list(story.faces.items())[:MOST_FACES]:
+        rows += _face(sheet, naming, runs, f"face {face_id}" if len(story.faces) > 1 else "")
+    _absence(sheet, story)
+    bottom = sheet.y + 2
+    axis = time_axis(sheet.time, bottom, top)
+    swaps = [
+        line(x, 0, x, bottom, stroke=INK, stroke_width=1.2, stroke_dasharray="4 3")
+        for x in (sheet.time(t) for _, t in story.models[1:])
+    ]
+    sheet.y = bottom + 26
+    _source(sheet, story.said)
+    about = f"Timeline of {len(naming.shown)} clusters from {low:.1f} to {high:.1f} s"
+    return svg(WIDTH, sheet.y, axis, *sheet.parts, *rows, *swaps, label=about)
+
+
+def _face(sheet: _Sheet, naming: Naming, runs: Sequence[Run], name: str) -> list[Markup]:
+    """Draw the rows of one face: clusters, the rare ones together, noise, and the time before clusters."""
+    by_row: dict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_row[naming.row_of(run.cluster)].append(run)
+    total = sum(run.end - run.begin for run in runs if run.cluster != BEFORE) or 1.0
+    rows = [*naming.shown, *(row for row in (naming.REST, NOISE, BEFORE) if row in by_row)]
+    height = 18.0 if len(rows) <= 14 else 14.0 if len(rows) <= 26 else 11.0
+    parts: list[Markup] = []
+    if name:
+        sheet.y += 12
+        sheet.name(name, sheet.y - 2, fill=INK, font_weight="bold")
+        sheet.y += 2
+    for row in rows:
+        middle = sheet.y + height / 2
+        parts.append(line(LEFT, middle, RIGHT, middle, stroke=FAINT, stroke_width=0.6))
+        spans = ((run.begin, run.end) for run in by_row.get(row, ()))
+        path = _path(sheet.time, spans, sheet.y + 0.12 * height, 0.76 * height)
+        fill = BEFORE_COLOUR if row == BEFORE else colour_of(row)
+        parts.append(element("path", element("title", escaped(naming.name(row))), d=path, fill=fill))
+        parts.append(_row_name(row, middle, naming))
+        if row != BEFORE:
+            share = sum(run.end - run.begin for run in by_row.get(row, ())) / total
+            words = f"{share:.0%}" if share >= 0.005 or share == 0 else "<1%"
+            parts.append(text(WIDTH - 4, middle + 3.6, words, text_anchor="end", fill=QUIET))
+        sheet.y += height
+    return parts
+
+
+def _row_name(row: int, middle: float, naming: Naming) -> Markup:
+    words = text(LEFT - 24, middle + 3.6, shortened(naming.name(row), 20), text_anchor="end", fill=INK)
+    if row < 0:
+        return words
+    sign = element("path", d=f"M{LEFT - 14:g} {number(middle)}{sign_of(row, 9)}", fill=colour_of(row))
+    return joined([words, sign])
+
+
+def _absence(sheet: _Sheet, story: Story) -> None:
+    """Mark when there was no face; nothing if there always was one."""
+    series = story.quality.series
+    if series.is_seen.all():
+        return
+    until = np.append(series.t[1:], series.t[-1])
+    gone = zip(series.t[~series.is_seen], until[~series.is_seen], strict=True)
+    sheet.name("no face", sheet.y + 12)
+    path = _path(sheet.time, gone, sheet.y + 4, 9)
+    sheet.parts.append(element("path", d=path, fill=INK))
+    sheet.y += 18
+
+
+def _path(time: Scale, spans: Iterable[tuple[float, float]], y: float, height: float) -> str:
+    """Draw spans of time as one path; those that are closer than a fifth of a pixel become one bar."""
+    bars: list[list[float]] = []
+    for begin, end in spans:
+        left, right = time(begin), max(time(end), time(begin) + 0.6)
+        if bars and left - bars[-1][1] < 0.2:
+            bars[-1][1] = max(bars[-1][1], right)
+        else:
+            bars.append([left, right])
+    return "".join(
+        f"M{number(left)} {number(y)}h{number(right - left)}v{number(height)}h-{number(right - left)}z"
+        for left, right in bars
+    )
+
+
+def _markers(sheet: _Sheet, markers: Sequence[Event]) -> None:
+    """Draw markers as ticks, with their labels where there is room, on up to three levels."""
+    if not markers:
+        return
+    free = [LEFT - 20.0] * _LEVELS
+    placed: list[tuple[float, int, str]] = []
+    ticks: list[float] = []
+    for event in sorted(markers, key=lambda event: event.t):
+        x, words = sheet.time(event.t), shortened(event.text, 26)
+        ticks.append(x)
+        width = _LETTER_PX * len(words) + 10
+        level = next((one for one in range(_LEVELS) if free[one] <= x and x + width < WIDTH), None)
+        if level is not None:
+            free[level] = x + width
+            placed.append((x, level, words))
+    levels = 1 + max((level for _, level, _ in placed), default=0)
+    base = sheet.y + 13.0 * levels
+    for x, level, words in placed:
+        y = base - 13.0 * level
+        sheet.parts.append(line(x, y - 9, x, base + 6, stroke=QUIET, stroke_width=0.8))
+        sheet.parts.append(text(x + 3, y - 1, words, fill=INK))
+    path = "".join(f"M{x:.1f} {number(base)}v6" for x in sorted(set(ticks)))
+    sheet.parts.append(element("path", d=path, stroke=INK, stroke_width=1, fill="none"))
+    hidden = len(markers) - len(placed)
+    sheet.name(f"{len(markers)} markers" if hidden else "markers", base + 5)
+    sheet.y = base + 12
+
+
+def _segments(sheet: _Sheet, name: str, starts: Sequence[tuple[float, str]], one: str, other: str) -> None:
+    """Draw what was in force, from each start to the next, in two colours by turns."""
+    if not starts:
+        return
+    ends = [*(t for t, _ in starts[1:]), sheet.time.high]
+    for count, ((t, words), end) in enumerate(zip(starts, ends, strict=True)):
+        x, width = sheet.time(t), sheet.time(end) - sheet.time(t)
+        fill = (one, other)[count % 2]
+        about = element("title", escaped(words))
+        sheet.parts.append(element("rect", about, x=x, y=sheet.y, width=max(width, 0.6), height=_LANE - 4, fill=fill))
+        if width > _LETTER_PX * len(words) + 6:
+            sheet.parts.append(text(x + 4, sheet.y + 10, words, fill=INK))
+    sheet.name(name, sheet.y + 10)
+    sheet.y += _LANE
+
+
+def _source(sheet: _Sheet, said: Sequence[Said]) -> None:
+    """Draw what the source itself says: a block for each label, as high as it is strong."""
+    if not said:
+        return
+    sheet.name("the source says", sheet.y + _SOURCE_PX - 2)
+    free = 0.0
+    for one in said:
+        x, end = sheet.time(one.begin), sheet.time(one.end)
+        height = _SOURCE_PX * min(max(one.most, 0.0), 1.0)
+        about = element("title", escaped(f"{one.label} {one.most:g}"))
+        y = sheet.y + 12 + _SOURCE_PX - height
+        sheet.parts.append(element("rect", about, x=x, y=y, width=max(end - x, 0.6), height=height, fill="#c9d3c0"))
+        words = shortened(one.label.replace("_", " "), 18)
+        middle, half = (x + end) / 2, _LETTER_PX * len(words) / 2
+        if height > 0 and middle - half > free and middle + half < WIDTH:
+            free = middle + half + 6
+            sheet.parts.append(text(middle, y - 3, words, text_anchor="middle", fill=QUIET))
+    base = sheet.y + 12 + _SOURCE_PX
+    sheet.parts.append(line(LEFT, base, RIGHT, base, stroke=QUIET, stroke_width=0.6))
+    sheet.y = base + 6
