@@ -39,7 +39,7 @@ class Prototype:
 
     def rank(self) -> tuple[float, float]:
         """How well it shows it: by strength, then the less of an outlier; the greater, the better."""
-        return (self.strength, -self.outlier if self.outlier == self.outlier else 0.0)
+        return (self.strength, 0.0 if math.isnan(self.outlier) else -self.outlier)
 
 
 class ClusterAccount:
