@@ -1,5 +1,6 @@
-"""Archives of people's models: the same there and back, and nothing but models gets in."""
+"""Archives of people's models and clusters: the same there and back, and nothing else gets in."""
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,35 @@ def test_the_same_models_give_the_same_zip(tmp_path: Path) -> None:
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["ada.zip", "folder"])
+def test_clusters_go_with_models_or_alone(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "some.npz"
+    file.write_bytes(b"clusters")
+    for models in ([], [model_of("ada", 1)]):
+        out = tmp_path / str(len(models)) / name
+        pack(models, out, {"ada": file, "bob": file})
+        with unpacked(out) as found:
+            assert [one.number for one in found.models] == [1] * len(models)
+            assert {person: path.read_bytes() for person, path in found.clusters.items()} == {
+                "ada": b"clusters",
+                "bob": b"clusters",
+            }
+        if os.name == "posix":
+            assert out.stat().st_mode & 0o077 == 0  # faces are in it
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_links_in_a_folder_are_not_followed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pack([model_of("ada", 1)], out)
+    (tmp_path / "some.npz").write_bytes(b"clusters")
+    (out / "ada" / "clusters.npz").symlink_to(tmp_path / "some.npz")
+    (out / "bob").symlink_to(out / "ada")
+    with unpacked(out) as found:
+        assert [(one.person, one.number) for one in found.models] == [("ada", 1)]
+        assert found.clusters == {}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -60,6 +90,12 @@ def test_the_same_models_give_the_same_zip(tmp_path: Path) -> None:
         "ada\\001\\manifest.json",
         "C:/001/manifest.json",
         ".ssh/001/keys",
+        "../clusters.npz",
+        "ada/001/../clusters.npz",
+        "con/clusters.npz",
+        "ada/clusters.npz/x",
+        "ada/clusters/crops.npy",
+        "clusters.npz",
         "ada/x/manifest.json",
         "notes.txt",
     ],

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.stream.people_models import GENERAL_ID, worker_out
 
@@ -15,8 +16,10 @@ from psm_adapt.cli.people import job
 from psm_adapt.general.shipped import general_checkpoint
 from psm_stream import people
 from psm_stream.cli.common import run
-from psm_stream.errors import AdaptationError, ConfigError, DigestMismatch
+from psm_stream.clusters.reservoir import Row
+from psm_stream.errors import AdaptationError, ClusteringError, ConfigError, DigestMismatch
 from psm_stream.people import numbers
+from psm_stream.people_clusters import file_of, prototypes, save
 from psm_stream.people_keep import keep
 
 HOME = "PSM_HOME"
@@ -32,6 +35,15 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         weights = general_checkpoint() if person == "bob" else None
         keep(person, worker_out(tmp_path / f"out{number}", letter * 12, parent, weights))
     return tmp_path / "home" / "people"
+
+
+def clusters(person: str, faces: int = 6) -> None:
+    """Two clusters, the second of which is called smile."""
+    rows = [
+        Row(key, 0, key, 0.0, np.full((8, 8, 3), key, np.uint8), np.full(4, key, np.float32), "a" * 12, key % 2)
+        for key in range(faces)
+    ]
+    save(person, prototypes(rows, 5, {1: "smile"}))
 
 
 def test_the_list(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,6 +174,120 @@ def test_verify_names_the_first_that_is_broken(store: Path, capsys: pytest.Captu
     weights.write_bytes(weights.read_bytes()[:-1])
     assert job(["verify"]) == 1
     assert "generator.safetensors is not the file that checkpoint.json names" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("store")
+def test_clusters_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    clusters("ada")
+    clusters("cy")  # who has no model
+    assert job([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["ada/clusters", "cy/clusters"]
+    assert re.fullmatch(r"cy/clusters  2 clusters  6 faces kept  \d{4}-\d\d-\d\d \d\d:\d\d  0.0 MB", lines[-1])
+    assert job(["--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in listed[-2:]] == ["ada/clusters", "cy/clusters"]
+    assert listed[-1]["clusters"] == [
+        {"cluster": 0, "name": "", "faces": 3},
+        {"cluster": 1, "name": "smile", "faces": 3},
+    ]
+    assert (listed[-1]["faces"], listed[-1]["next_id"], listed[-1]["model_id"]) == (6, 5, "a" * 12)
+    assert job(["show", "cy"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("clusters   2, by the codes of aaaaaaaaaaaa\nkept       6 faces, pictures of cy, ")
+    assert said.endswith("cluster 0  3 faces\ncluster 1  3 faces, smile\n")
+    assert job(["show", "ada"]) == 0
+    assert "\n\nclusters   2, by the codes" in capsys.readouterr().out
+    assert job(["show", "cy", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["model"], shown["models"], shown["clusters"]) == (None, [], listed[-1])
+    assert job(["show", "bob", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clusters"] is None
+    for typed, why in (
+        (["show", "cy", "--model", "1"], "no models of 'cy'"),
+        (["show", "cyy"], "no models of 'cyy'.*did you mean cy"),
+        (["delete", "cy", "--model", "1", "--yes"], "no models of 'cy'"),
+        (["delete", "bob", "--clusters", "--yes"], "bob has no clusters; known: ada, cy"),
+        (["delete", "ada", "--clusters", "--model", "1", "--yes"], "--clusters deletes no model"),
+        (["export", "cy", "--models-only", "--out", "x.zip"], "no models of 'cy'"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            job(typed)
+
+
+def test_broken_clusters_are_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(store / "ada")
+    clusters("cy")
+    assert job(["verify"]) == 0
+    assert capsys.readouterr().out.endswith("1 model and the clusters of 1 person checked, nothing is broken\n")
+    file_of("cy").write_bytes(b"x")
+    assert job([]) == 0
+    assert "\ncy/clusters  BROKEN: cy's clusters are damaged: " in capsys.readouterr().out
+    assert job(["show", "cy"]) == 0
+    assert capsys.readouterr().out.startswith("cy/clusters  BROKEN: ")
+    assert job(["show", "cy", "--json"]) == 0
+    assert "damaged" in json.loads(capsys.readouterr().out)["clusters"]["broken"]
+    for typed in (["verify"], ["verify", "cy"]):
+        assert job(typed) == 1
+        assert capsys.readouterr().err.startswith("cy/clusters is broken: cy's clusters are damaged: ")
+    with pytest.raises(ClusteringError, match="cy's clusters are damaged"):
+        job(["export", "cy", "--out", "cy.zip"])
+    shutil.rmtree(store / "bob")
+    assert job([]) == 1
+    assert job(["delete", "cy", "--clusters", "--yes"]) == 0
+    assert not (store / "cy").exists()
+
+
+@pytest.mark.usefixtures("store")
+def test_clusters_are_exported_and_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clusters("bob")
+    archive = tmp_path / "bob.zip"
+    assert job(["export", "bob", "--out", str(archive)]) == 0
+    assert "1 model, and clusters with 6 pictures of bob; " in capsys.readouterr().out
+    for more, name in ((["--models-only"], "models.zip"), (["--model", "1"], "one.zip")):
+        assert job(["export", "bob", *more, "--out", str(tmp_path / name)]) == 0
+        assert "bob.zip: 1 model of bob" not in capsys.readouterr().out
+        assert (tmp_path / name).stat().st_size + file_of("bob").stat().st_size < archive.stat().st_size
+    before = file_of("bob").read_bytes()
+    assert job(["import", str(archive)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "the clusters of bob are those of bob already"
+    assert job(["import", str(archive), "--person", "eve"]) == 0
+    assert capsys.readouterr().out == "bob/001 is eve/001 now\nthe clusters of bob are those of eve now\n"
+    assert file_of("eve").read_bytes() == before
+    clusters("bob", faces=8)
+    assert job(["import", str(archive)]) == 0
+    assert "the clusters of bob were left: bob has others; psm-adapt people delete bob" in capsys.readouterr().out
+    assert file_of("bob").read_bytes() != before
+
+
+def test_nothing_is_imported_when_clusters_are_damaged(store: Path, tmp_path: Path) -> None:
+    clusters("bob")
+    assert job(["export", "bob", "--out", str(tmp_path / "out")]) == 0
+    (tmp_path / "out" / "bob").rename(tmp_path / "out" / "zoe")
+    file = tmp_path / "out" / "zoe" / "clusters.npz"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ClusteringError, match=r"clusters.npz cannot be read"):
+        job(["import", str(tmp_path / "out")])
+    assert not (store / "zoe").exists()
+
+
+def test_deleting_clusters_leaves_models_and_everything_leaves_nothing(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clusters("ada")
+    assert job(["delete", "ada", "--clusters", "--yes"]) == 0
+    assert capsys.readouterr().out == f"deleted {file_of('ada')}\n"
+    assert (numbers("ada"), file_of("ada").exists()) == ([1, 2, 3], False)
+    clusters("bob")
+    assert job(["delete", "bob", "--model", "1", "--yes"]) == 0
+    assert capsys.readouterr().out == f"deleted {store / 'bob' / '001'}\n"
+    assert file_of("bob").exists()
+    clusters("ada")
+    assert job(["delete", "ada", "--yes"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"deleted {file_of('ada')}"
+    assert not (store / "ada").exists()
+    assert job(["delete", "bob", "--yes"]) == 0
+    assert people.everyone() == []
 
 
 @pytest.mark.usefixtures("store")
