@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from tests.stream.clusters.test_account import account_of, embedding
 
 from psm_stream.clusters.clustering import Kind
 from psm_stream.clusters.units import UNITS, Unit
 from psm_stream.config import ClustersSettings
-
-from .test_account import account_of, embedding
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs/clusters.md").read_text(encoding="utf-8")
 
