@@ -1,8 +1,8 @@
 """DBSCAN (Ester, Kriegel, Sander, Xu 1996) as the paper has it: of the embedding itself, eps and min_samples as set.
 
-A new vector belongs to the cluster of its nearest core point, if that is within eps, else it is noise: DBSCAN's rule for
-border points, but that it leaves open which of several clusters has them. strength is 1 - distance / eps, so that a core
-point has 1; outlier is distance / eps, 1 at most.
+A new vector belongs to the cluster of its nearest core point (to float32's precision), if that is within eps; else it
+is noise. That is DBSCAN's rule for border points, but that it leaves open which of several clusters has them.
+strength is 1 - distance / eps, so that a core point has 1; outlier is distance / eps, 1 at most.
 """
 
 from __future__ import annotations

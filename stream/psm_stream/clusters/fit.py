@@ -27,7 +27,8 @@ NOWHERE = (NOISE, 0.0, 1.0)
 class Fit:
     """What a method makes of n vectors.
 
-    labels: [n] int32, -1 for noise, else 0..L-1, each at least once. strengths: [n] float32, 0..1, and 0 for noise.
+    labels: [n] int32, -1 for noise, else 0..L-1, each at least once (of a vocabulary's words, some may be nowhere).
+    strengths: [n] float32, 0..1, and 0 for noise.
     fitted: what `Method.assigner` needs.
     """
 

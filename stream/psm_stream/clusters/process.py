@@ -12,7 +12,8 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from typing import Any, BinaryIO
+from io import FileIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,9 @@ class ClusterProcess:
         with self._starting:
             if self._is_closed:
                 raise ClusteringError("no clusters are fitted any more: the stream ends")
-            if self._running is None:
+            if self._running is None or self._running.is_gone():
+                if self._running is not None:
+                    self._running.close()
                 try:
                     self._running = _Running(self._command)
                 except OSError as error:
@@ -132,11 +135,14 @@ class _Running:
         except BaseException:
             self._log.close()
             raise
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self.jobs: BinaryIO = self._process.stdin  # type: ignore[assignment]
-        self.answers: BinaryIO = self._process.stdout  # type: ignore[assignment]
+        assert isinstance(self._process.stdin, FileIO)  # for bufsize is 0
+        assert isinstance(self._process.stdout, FileIO)
+        self.jobs, self.answers = self._process.stdin, self._process.stdout
         self._was_late = False
+
+    def is_gone(self) -> bool:
+        """Whether it has ended, by itself or by others."""
+        return self._process.poll() is not None
 
     def give_up(self) -> None:
         """Kill it because it takes too long."""

@@ -14,7 +14,6 @@ import threading
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from psm_stream.clusters.methods import METHODS
@@ -38,7 +37,7 @@ def main() -> None:
         import hdbscan  # noqa: F401  # what every first fit would wait for
     while True:
         about, arrays = answer(*jobs.get())
-        send(answers, about, arrays)  # type: ignore[arg-type]
+        send(answers, about, arrays)
 
 
 def answer(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> _Job:
@@ -50,17 +49,14 @@ def answer(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> _Job:
         return {"error": str(error)}, {}
     except Exception as error:  # whatever the libraries raise; the next job may be fine
         return {"error": f"{type(error).__name__}: {error}"}, {}
-    return {}, {
-        "labels": made.labels,
-        "strengths": made.strengths,
-        **{f"fitted.{k}": v for k, v in made.fitted.items()},
-    }
+    fitted = {f"fitted.{name}": array for name, array in made.fitted.items()}
+    return {}, {"labels": made.labels, "strengths": made.strengths, **fitted}
 
 
 def _listen(source: io.FileIO, jobs: queue.SimpleQueue[_Job]) -> None:
     with suppress(EOFError, ValueError, OSError):
         while True:
-            jobs.put(receive(source))  # type: ignore[arg-type]
+            jobs.put(receive(source))
     os._exit(0)
 
 
