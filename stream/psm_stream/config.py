@@ -14,8 +14,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from psm_stream import sections
+from psm_stream.redact import name_of, printable
 from psm_stream.sections import Section
-from psm_stream.sources.redact import name_of, printable
 
 Port = Annotated[int, Field(ge=1, le=65532)]
 
@@ -147,6 +147,38 @@ class AdaptationSettings(Section):
     """Where it trains."""
 
 
+FITTED = ("hdbscan", "dbscan")
+"""Clusters that are found in the stream's own faces."""
+
+
+class ClustersSettings(Section):
+    """What embeddings are sorted into, while the stream runs."""
+
+    method: Literal["hdbscan", "dbscan", "vocabulary", "off"] = "hdbscan"
+    capacity: int = Field(default=1000, ge=50, le=10_000)
+    """Faces that a clustering is fitted on; half of them recent, half kept so that rare expressions stay known."""
+    rate_hz: float = Field(default=5.0, gt=0)
+    """So many faces a second are offered to it, once there are clusters; before, every face."""
+    first_faces: int = Field(default=300, ge=20)
+    """The first clusters are made of so many faces."""
+    every_s: float = Field(default=60.0, gt=0)
+    """Clusters are fitted again so long after the last fit."""
+    min_new_faces: int = Field(default=100, ge=1)
+    """Faces that must have come since the last fit."""
+    dimensions: int = Field(default=16, ge=0)
+    """Principal components that are kept; 0 keeps everything."""
+    min_cluster_size: int = Field(default=20, ge=2)
+    """hdbscan: fewer faces are no cluster."""
+    min_samples: int = Field(default=10, ge=1)
+    """hdbscan and dbscan: neighbours that make a place dense."""
+    eps: float = Field(default=0.2, gt=0)
+    """dbscan: how near neighbours are, in the units of the vectors."""
+    vocabulary: Path | None = None
+    """vocabulary: a file that `psm-adapt vocabulary fit` wrote."""
+    seed: int = Field(default=0, ge=0)
+    """Which faces are kept."""
+
+
 class Settings(Section):
     """Everything that shapes a run."""
 
@@ -161,6 +193,7 @@ class Settings(Section):
     adapt: Literal["auto", "manual", "off"] | None = None
     """None: auto where training can run and the source keeps its own time, else off; the start says which and why."""
     adaptation: AdaptationSettings = AdaptationSettings()
+    clusters: ClustersSettings = ClustersSettings()
     frames: int | None = Field(default=None, gt=0)
     """Stop after so many captured frames."""
     duration_s: float | None = Field(default=None, gt=0)

@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from psm_stream.adaptation import words
+from psm_stream.clusters import words as cluster_words
 from psm_stream.values import Notice
 
-QUIET_SUBJECTS = frozenset({"ready", "face.found", "face.lost", "adapt.progress"})
+QUIET_SUBJECTS = frozenset({"ready", "face.found", "face.lost", "adapt.progress", "cluster.moved"})
 """Told on the wire; in the terminal the introduction and the status show them."""
 
 WAITING = 64
@@ -63,6 +64,8 @@ class Console:
         """Print a notice, unless the status shows it anyway."""
         if notice.subject.startswith("adapt.") or notice.subject == "model.swapped":
             self._tell_adaptation(notice.subject, notice.fields)
+        elif notice.subject.startswith("cluster.") and notice.subject not in QUIET_SUBJECTS:
+            self.say(cluster_words.news(notice.subject, notice.fields), "cyan")
         elif notice.fields.get("failed"):
             self.warn(f"{notice.subject}: {notice.fields.get('reason', '')}")
         elif notice.subject not in QUIET_SUBJECTS:
@@ -118,6 +121,7 @@ def _status_table(stats: Mapping[str, Any]) -> Table:
         "adaptation": words.standing(
             stats["adapting"], stats["recent_faces"], stats["recent_faces_capacity"], stats["frozen"]
         ),
+        "clusters": cluster_words.standing(stats["clusters"]),
         "recording": stats["recording"] or "off",
         "memory": f"{stats['rss_mb']:.0f} MB",
     }

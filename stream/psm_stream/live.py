@@ -19,26 +19,34 @@ from enum import Enum
 from typing import Any, Final, TypeAlias
 
 from psm_stream.adaptation.adapter import Adapter, Said
-from psm_stream.adaptation.reencode import RecentCodes, reencode_aside
 from psm_stream.capture import Capture
+from psm_stream.clusters.account import ClusterAccount
+from psm_stream.clusters.clusters import Clusters, FitFailed, Wanted
+from psm_stream.clusters.kept import KeptClusters
+from psm_stream.clusters.process import ClusterProcess
+from psm_stream.clusters.refit import Fitted
 from psm_stream.console import Console
 from psm_stream.ending import Stop, verdict
 from psm_stream.faces import RecentFaces
 from psm_stream.inbox import Inbox
 from psm_stream.orders import Orders
+from psm_stream.outlet import Outlet
+from psm_stream.people_clusters import seeds
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Opened, Recording
 from psm_stream.slot import END, slot_for
 from psm_stream.sources import Clock
 from psm_stream.startup import Parts
 from psm_stream.telemetry import Telemetry
-from psm_stream.values import Embedding, Faces, Frame, Input, Marker, NoFace, Notice, Result, Sighting
+from psm_stream.values import Embedding, Frame, Input, Marker, NameCluster, NoFace, Notice, Result, Sighting
 from psm_stream.wire.ingress import Ingress, Order
-from psm_stream.wire.messages import LogLine, Message, MessageBuilder
+from psm_stream.wire.messages import LogLine, MessageBuilder, json_bytes
 from psm_stream.wire.publisher import Publisher
 
 STATS_EVERY_S = 1.0
 HEARTBEAT_EVERY_S = 2.0
+MEANING_EVERY_S = 10.0
+"""How often at least it is published what clusters mean, once there are some."""
 PATIENCE_S = 0.1
 """Longest wait for an input, so that an interrupt is seen at once."""
 ARRIVALS_WAITING = 100
@@ -66,7 +74,9 @@ class SourceOpen(Enum):
 
 SOURCE_OPEN: Final = SourceOpen.SOURCE_OPEN
 
-Item: TypeAlias = SourceOpen | Seen | Marker | Said | RecentCodes | Order | Opened | Notice | LogLine | Stop
+Item: TypeAlias = (
+    SourceOpen | Seen | Marker | Said | Fitted | FitFailed | Wanted | Order | Opened | Notice | LogLine | Stop
+)
 
 
 class Live:
@@ -78,14 +88,11 @@ class Live:
         self.telemetry = Telemetry(clock)
         self.pipeline = Pipeline(parts.encoder, self.telemetry.stopwatch)
         self.faces = RecentFaces(settings.faces, settings.aligner.size_px)
-        self.publisher = Publisher(parts.sockets)
-        self.builder = MessageBuilder(parts.session, settings.wire.header, clock)
+        self.account = ClusterAccount()
         self.stopped: Stop | None = None
         self.final: dict[str, Any] = {}
         """The summary, once the run is over."""
         self.is_ready = False
-        self.recent_codes: RecentCodes | None = None
-        """The recent faces under the encoder that runs, some seconds after each swap; None before the first."""
         self._on_ready: Callable[[], None] = lambda: None
         self._interrupted_by: int | None = None
         self._clock = clock
@@ -114,6 +121,27 @@ class Live:
             on_error=self._fail,
         )
         self.recording = Recording(parts, self.pipeline, self._inbox.put, lossless=fast)
+        self.outlet = Outlet(
+            Publisher(parts.sockets),
+            MessageBuilder(parts.session, settings.wire.header, clock),
+            recording=self.recording,
+            telemetry=self.telemetry,
+            console=console,
+            clock=clock,
+        )
+        self.clusters = Clusters(
+            settings.clusters,
+            ClusterProcess(),
+            pipeline=self.pipeline,
+            post=self._inbox.put,
+            order=self.feed,
+            warn=lambda text: self.outlet.tell(LogLine("warning", text, clock())),
+            is_frozen=lambda: self.adapter.frozen,
+            waits=fast,
+        )
+        self._kept = KeptClusters(settings.person, lambda text: self._inbox.put(LogLine("error", text, clock())))
+        if parts.known is not None:
+            self.clusters.seed(seeds(parts.known), parts.known.next_id)
         self.adapter = Adapter(
             parts.plan,
             settings,
@@ -122,8 +150,9 @@ class Live:
             faces=self.faces,
             recording=self.recording,
             post=self._inbox.put,
-            announce=self._announce,
+            announce=self.outlet.announce,
             swap=self.feed,
+            prepare=self.clusters.prepare,
             clock=clock,
         )
         self._orders = Orders(
@@ -132,10 +161,12 @@ class Live:
             recording=self.recording,
             faces=self.faces,
             adapter=self.adapter,
-            swap=self.feed,
+            clusters=self.clusters,
+            table=lambda: json_bytes(self.account.table()).decode(),
+            feed=self.feed,
             stop=self.stop,
         )
-        self._next_stats = self._next_heartbeat = 0.0
+        self._next_stats = self._next_heartbeat = self._next_meaning = 0.0
         self._stats: dict[str, Any] = {}
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> Stop:
@@ -167,16 +198,27 @@ class Live:
         """Record one input, fold it into the pipeline, and send what follows."""
         self.recording.input(item)
         results = self.pipeline.step(item)
+        self.outlet.results(results)
+        if isinstance(item, NameCluster):
+            self.account.named(item)
+            self._clusters_changed()
         for result in results:
-            for message in self.builder.build(result):
-                self._send(message)
-            if isinstance(result, Embedding):
-                self.telemetry.published(result.face.frame.t_capture, self._clock())
-            elif isinstance(result, Notice):
-                self._console.tell(result)
-                if result.subject == "model.swapped":
-                    self._swapped()
+            if isinstance(result, Notice) and result.subject == "model.swapped":
+                self.adapter.swapped()
+                self.clusters.swapped()
+            elif isinstance(result, Notice) and result.subject == "cluster.fitted":
+                self._clusters_changed()
         return results
+
+    def _clusters_changed(self) -> None:
+        """Publish and keep what is new, the one at the next beat and the other aside."""
+        self._stats = {**self._stats, **self._state()}
+        self._next_meaning = 0.0
+        self._keep_clusters()
+
+    def _keep_clusters(self) -> None:
+        sorter = self.pipeline.sorter
+        self._kept.keep(self.clusters.rows, self.clusters.next_id, sorter.names)
 
     def state(self) -> dict[str, Any]:
         """What STATUS answers: the newest statistics. Called from the ingress thread."""
@@ -196,12 +238,21 @@ class Live:
         """All is warm and the source is open: record if asked to, and say so."""
         if self.parts.settings.record.root is not None:
             self.recording.start("")
+        for item in self._beginnings():
+            self.feed(item)
         self.telemetry.start()
         encoder = self.pipeline.encoder
         fields = self.parts.describe(encoder) | {"model_id": encoder.model_id}
-        self._announce(Notice("ready", self._clock(), fields))
+        self.outlet.announce(Notice("ready", self._clock(), fields))
         self.is_ready = True
         self._on_ready()
+
+    def _beginnings(self) -> Iterator[Input]:
+        """Yield what is known of clusters before the first frame."""
+        if self.parts.vocabulary is not None:
+            yield self.parts.vocabulary
+        if self.parts.known is not None:
+            yield from (NameCluster(cluster, name) for cluster, name in self.parts.known.names.items())
 
     def _inputs(self) -> Iterator[Item]:
         """Yield what arrives, in order, and keep the beat meanwhile."""
@@ -223,17 +274,17 @@ class Live:
                 self.feed(item)
             case Said():
                 self.adapter.take(item)
-            case RecentCodes() if item.model_id == self.pipeline.encoder.model_id:
-                self.recent_codes = item
+            case Fitted() | FitFailed() | Wanted():
+                self.clusters.take(item)
             case Order():
                 self._orders.obey(item)
                 self._stats = {**self._stats, **self._state()}
             case Notice():
-                self._announce(item)
+                self.outlet.announce(item)
             case Opened():
                 self.recording.attach(item)
             case LogLine():
-                self._tell(item)
+                self.outlet.tell(item)
             case Stop():
                 self.stop(item.reason, item.error)
 
@@ -241,60 +292,31 @@ class Live:
         self.telemetry.count(seen.sighting)
         self.telemetry.stopwatch.add("align", seen.align_s)
         self.recording.video(seen.frame)
+        self.clusters.before_frame()
         self.adapter.before_frame()
-        self._send_latest(self.feed(seen.sighting))
-        if isinstance(seen.sighting, Faces):
-            for face in seen.sighting.faces:
-                self.faces.offer(face)
-
-    def _swapped(self) -> None:
-        """Another encoder runs: what the one before said of the recent faces is of no use any more."""
-        encoder = self.pipeline.encoder
-        self.recent_codes = None
-        self.adapter.swapped()
-        reencode_aside(
-            self.faces,
-            encoder,
-            self._inbox.put,
-            is_wanted=lambda: self.pipeline.encoder is encoder and self.stopped is None,
-            failed=self._lack_codes,
-        )
-
-    def _lack_codes(self, error: BaseException) -> None:
-        text = f"the recent faces are not encoded again: {type(error).__name__}: {' '.join(str(error).split())}"
-        self._inbox.put(LogLine("error", text, self._clock()))
-
-    def _send_latest(self, results: list[Result]) -> None:
-        """One message a frame: the first face's embedding, or that there is none."""
+        results = self.feed(seen.sighting)
         first = next(result for result in results if isinstance(result, Embedding | NoFace))
+        self.outlet.latest(first, self.pipeline.encoder, self.pipeline.model_epoch)
         if isinstance(first, Embedding):
             self.adapter.see(first)
-        self.publisher.send_latest(
-            self.builder.latest(first)
-            if isinstance(first, Embedding)
-            else self.builder.latest_without_face(
-                first, self.pipeline.encoder.dimension, self.pipeline.encoder.model_id, self.pipeline.model_epoch
-            )
-        )
-
-    def _send(self, message: Message) -> None:
-        with self.telemetry.stopwatch.section("publish"):
-            self.publisher.send(message)
-        self.recording.message(message)
-
-    def _announce(self, notice: Notice) -> None:
-        self._send(self.builder.notice(notice))
-        self._console.tell(notice)
+        for result in results:
+            if isinstance(result, Embedding):
+                self.faces.offer(result.face)
+                self.account.see(result)
+                self.clusters.see(result)
 
     def _beat(self, now: float) -> None:
         if now >= self._next_heartbeat:
-            self._send(self.builder.heartbeat())
+            self.outlet.heartbeat()
             self._next_heartbeat = max(self._next_heartbeat + HEARTBEAT_EVERY_S, now)
         if now >= self._next_stats:
             self._stats = {**self.summary(), "recent": self.telemetry.recent()}
-            self._send(self.builder.stats(self._stats))
+            self.outlet.stats(self._stats)
             self._console.show(self._stats)
             self._next_stats = max(self._next_stats + STATS_EVERY_S, now)
+        if now >= self._next_meaning and self.pipeline.sorter.is_on:
+            self.outlet.stats(self.account.table(), "clusters")
+            self._next_meaning = now + MEANING_EVERY_S
 
     def _align(self) -> None:
         """The align thread: frames from the slot become sightings in the inbox. Its errors reach the main thread."""
@@ -318,7 +340,7 @@ class Live:
             {
                 "session": self.parts.session,
                 **self.parts.describe(self.pipeline.encoder),
-                "published": dict(sorted(self.publisher.published.items())),
+                "published": dict(sorted(self.outlet.publisher.published.items())),
                 "adaptations": list(self.adapter.adaptations),
                 **self._state(),
                 "recent_faces": len(self.faces),
@@ -336,12 +358,9 @@ class Live:
             "model_epoch": self.pipeline.model_epoch,
             "frozen": self.adapter.frozen,
             "adapting": self.adapter.status(),
+            "clusters": self.clusters.status(),
             "recording": self.recording.folder,
         }
-
-    def _tell(self, line: LogLine) -> None:
-        self._send(self.builder.log(line))
-        self._console.warn(line.text)
 
     def _close(self) -> None:
         """Let go of everything, in the order in which it feeds each other; each step runs, whatever the last did."""
@@ -355,6 +374,9 @@ class Live:
             self._say_the_last,
             self._stop_recording,
             self.adapter.close,
+            self._keep_clusters,
+            self.clusters.close,
+            self._kept.close,
             self._let_go,
         ):
             try:
@@ -389,7 +411,7 @@ class Live:
         """Publish the summary as the last of the statistics."""
         self.telemetry.count_rest(self._capture.captured, self._slot.undelivered)
         self.final = {**self.summary(), "recent": self.telemetry.recent(), **self._verdict()}
-        self._send(self.builder.stats(self.final))
+        self.outlet.stats(self.final)
 
     def _verdict(self) -> dict[str, Any]:
         stopped = self.stopped or Stop("interrupted")

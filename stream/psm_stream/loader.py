@@ -9,7 +9,7 @@ from pathlib import Path
 
 from psm_stream.bundle import open_bundle
 from psm_stream.config import EncoderSettings
-from psm_stream.encoder import open_encoder
+from psm_stream.encoder import Encoder, open_encoder
 from psm_stream.errors import PsmError
 from psm_stream.values import SwapEncoder
 
@@ -26,16 +26,18 @@ def open_aside(
     settings: EncoderSettings,
     reason: str,
     post: Callable[[SwapEncoder | SwapRefused], None],
+    prepare: Callable[[Encoder], None] = lambda _: None,
 ) -> None:
     """Open and warm an encoder in a thread; `post` is given the order to swap to it, or why there is none.
 
-    find: returns the bundle's folder, in that thread; may raise.
+    find: returns the bundle's folder, in that thread; may raise. prepare: what must be over before the swap is ordered.
     """
 
     def load() -> None:
         try:
             encoder = open_encoder(open_bundle(find()), settings.device, settings.threads)
             encoder.warm_up()
+            prepare(encoder)
         except PsmError as error:
             post(SwapRefused(str(error)))
         except BaseException as error:  # a defect in the new encoder must not end a run that has a working one

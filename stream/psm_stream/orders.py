@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from psm_stream.adaptation.adapter import Adapter
+from psm_stream.clusters.clusters import Clusters
+from psm_stream.clusters.naming import parse_name
 from psm_stream.errors import PsmError
 from psm_stream.faces import RecentFaces
 from psm_stream.people import home
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Recording
 from psm_stream.startup import Parts
-from psm_stream.values import SwapEncoder
+from psm_stream.values import NameCluster, SwapEncoder
 from psm_stream.wire.ingress import Order
 
 
 class Orders:
     """Carries out orders between two frames. Each handler returns the reply, or None when it comes later.
 
-    swap: feeds an order for another encoder to the pipeline. stop: ends the run, for a reason.
+    table: what is known of each cluster, as JSON. feed: gives an order to the pipeline. stop: ends the run, for a
+    reason.
     """
 
     def __init__(
@@ -29,7 +32,9 @@ class Orders:
         recording: Recording,
         faces: RecentFaces,
         adapter: Adapter,
-        swap: Callable[[SwapEncoder], object],
+        clusters: Clusters,
+        table: Callable[[], str],
+        feed: Callable[[SwapEncoder | NameCluster], object],
         stop: Callable[[str], None],
     ) -> None:
         self._parts = parts
@@ -37,7 +42,7 @@ class Orders:
         self._recording = recording
         self._faces = faces
         self._adapter = adapter
-        self._swap = swap
+        self._feed = feed
         self._stop = stop
         self._snapshots = 0
         self._handlers: dict[str, Callable[[Order], str | None]] = {
@@ -48,6 +53,9 @@ class Orders:
             "FREEZE": self._freeze,
             "THAW": self._thaw,
             "REVERT": self._revert,
+            "RECLUSTER": lambda _: clusters.recluster(),
+            "CLUSTERS": lambda _: table(),
+            "L": self._name,
             "SNAPSHOT": self._snapshot,
             "QUIT": self._quit,
         }
@@ -84,8 +92,17 @@ class Orders:
         general = self._parts.general
         if self._pipeline.waiting is None and self._pipeline.encoder is general:
             return f"OK the general encoder runs already{also}"
-        self._swap(SwapEncoder(general, "revert"))
+        self._feed(SwapEncoder(general, "revert"))
         return f"OK {general.model_id} is taken at the next frame{also}"
+
+    def _name(self, order: Order) -> str:
+        named = parse_name(order.argument, self._pipeline.sorter)
+        self._feed(named)
+        return (
+            f"OK cluster {named.cluster} is called {named.name}"
+            if named.name
+            else f"OK cluster {named.cluster} has no name"
+        )
 
     def _snapshot(self, order: Order) -> None:
         self._snapshots += 1

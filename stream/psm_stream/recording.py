@@ -74,8 +74,9 @@ class Recording:
 
     def start(self, name: str) -> str:
         """Begin a session before the run does; returns its folder. Raises SessionError: it cannot be written."""
-        self._recorder = self._asked_for = self._open(self._opening(name))
-        return str(self._recorder.folder)
+        self._asked_for = self._open(self._opening(name))
+        self._begin(self._asked_for)
+        return str(self._asked_for.folder)
 
     def start_aside(self, name: str, reply: Future[str]) -> None:
         """Open a session in a thread of its own, so that a slow disk does not hold up the loop; `attach` takes it.
@@ -113,8 +114,14 @@ class Recording:
             opened.recorder.stop("an encoder swap came between")
             self.start_aside(opened.opening.name, opened.reply)
         else:
-            self._recorder = opened.recorder
+            self._begin(opened.recorder)
             opened.reply.set_result(f"OK {opened.recorder.folder}")
+
+    def _begin(self, recorder: Recorder) -> None:
+        """Record from here on, first what a replay needs to begin where the pipeline is."""
+        self._recorder = recorder
+        for item in self._pipeline.standing():
+            recorder.input(item)
 
     def _is_up_to_date(self, opening: Opening) -> bool:
         """Whether no swap came since. The encoder may be back, as after REVERT, and the epoch be two more."""

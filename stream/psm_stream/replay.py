@@ -18,10 +18,12 @@ from psm_stream.pipeline import Pipeline
 from psm_stream.record.codec import Swap
 from psm_stream.record.reader import Logged, Session
 from psm_stream.record.session import SessionInfo
-from psm_stream.values import Faces, Input, Marker, NoFace, Result, SwapEncoder
+from psm_stream.values import Faces, Input, Marker, NameCluster, NoFace, Present, Recluster, Result, SwapEncoder
 
 OpenModel: TypeAlias = Callable[[Path], Encoder]
 """Opens the encoder of a bundle folder."""
+
+_INPUTS = Faces | NoFace | Marker | Recluster | NameCluster | Present
 
 _DEVICES: dict[str, Device] = {CPU: "cpu", CUDA: "cuda", TENSORRT: "tensorrt"}
 
@@ -50,7 +52,7 @@ class Replay:
         value = logged.value
         if isinstance(value, Swap):
             return SwapEncoder(self._encoder(value.model_id), value.reason)
-        return value if isinstance(value, Faces | NoFace | Marker) else None
+        return value if isinstance(value, _INPUTS) else None
 
     def _encoder(self, model_id: str) -> Encoder:
         """Open the session's copy of a model, once."""

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from psm_stream.errors import ConfigError
-from psm_stream.sources.redact import redact
+from psm_stream.redact import redact
 
 
 class Section(BaseModel):

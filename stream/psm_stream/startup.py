@@ -16,10 +16,16 @@ from psm_stream.adaptation.plan import Plan, make_plan
 from psm_stream.adaptation.workspace import remove_leftovers
 from psm_stream.align import Aligner, open_aligner
 from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
-from psm_stream.config import EncoderSettings, Settings
+from psm_stream.clusters.clustering import ANY_MODEL
+from psm_stream.clusters.vocabulary import read_vocabulary
+from psm_stream.clusters.vocabulary_method import as_clustering
+from psm_stream.config import FITTED, ClustersSettings, EncoderSettings, Settings
 from psm_stream.encoder import Encoder, open_encoder
+from psm_stream.errors import ConfigError
 from psm_stream.people import base_named, open_newest
+from psm_stream.people_clusters import StoredClusters, load
 from psm_stream.sources import SOURCES, Clock, Source
+from psm_stream.values import Recluster
 from psm_stream.wire.ingress import About
 from psm_stream.wire.ports import Sockets, open_sockets
 
@@ -31,6 +37,8 @@ class Parts:
     """What a run is made of, opened and warm.
 
     general: the encoder that REVERT goes back to at the next frame; the same object as encoder, if that is it.
+    vocabulary: clusters that are there from the beginning, or None. known: what an earlier session kept of this
+    person's clusters, or None.
     """
 
     settings: Settings
@@ -42,6 +50,8 @@ class Parts:
     encoder: Encoder
     general: Encoder
     plan: Plan
+    vocabulary: Recluster | None = None
+    known: StoredClusters | None = None
 
     @property
     def keeps_pace(self) -> bool:
@@ -77,6 +87,8 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     source = SOURCES[settings.source.kind](settings.source, clock)
     bundle = _bundle(settings)
     plan = make_plan(settings, bundle, keeps_pace(settings, source))
+    vocabulary = _vocabulary(settings.clusters, bundle)
+    known = load(settings.person) if settings.person and settings.clusters.method in FITTED else None
     sockets = open_sockets(settings.wire)
     try:
         aligner_opens = _aside(lambda: open_aligner(settings.aligner))  # importing mediapipe takes most of a second
@@ -86,7 +98,9 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     except BaseException:
         sockets.close()
         raise
-    return Parts(settings, session, about, sockets, source, aligner, encoder, general, plan)
+    return Parts(
+        settings, session, about, sockets, source, aligner, encoder, general, plan, vocabulary=vocabulary, known=known
+    )
 
 
 def keeps_pace(settings: Settings, source: Source) -> bool:
@@ -116,6 +130,22 @@ def _encoders(bundle: EncoderBundle, settings: EncoderSettings) -> tuple[Encoder
     for encoder in opened:
         encoder.warm_up()
     return opened[0], opened[-1]
+
+
+def _vocabulary(settings: ClustersSettings, bundle: EncoderBundle) -> Recluster | None:
+    """The vocabulary that is set, as clusters. Raises PsmError: it cannot be read, or is of another encoder."""
+    if settings.method != "vocabulary":
+        return None
+    if settings.vocabulary is None:
+        raise ConfigError("clusters.method is vocabulary: name its file with --clusters.vocabulary FILE")
+    vocabulary = read_vocabulary(settings.vocabulary)
+    model_id = bundle.manifest.model_id
+    if vocabulary.model_id not in (ANY_MODEL, model_id):
+        raise ConfigError(
+            f"{settings.vocabulary} is a vocabulary of encoder {vocabulary.model_id}, and {model_id} runs; name the "
+            "encoder's bundle with --model, or make a vocabulary of units"
+        )
+    return Recluster(as_clustering(vocabulary), "vocabulary")
 
 
 def _bundle(settings: Settings) -> EncoderBundle:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from psm_stream.clusters.clustering import Clustering
     from psm_stream.encoder import Encoder
 
 NAN = float("nan")
@@ -104,11 +105,60 @@ class SwapEncoder:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Recluster:
+    """From the next frame on, vectors of the encoder `clustering.model_id` are assigned by `clustering`.
+
+    One that is for another encoder than runs is kept until that one runs. reason: "first", "rule", "order", "swap",
+    "person", "vocabulary" or "replay".
+    """
+
+    clustering: Clustering
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NameCluster:
+    """From the next frame on, a cluster is called `name`; "" takes its name away."""
+
+    cluster: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """These faces are there already: the pipeline goes on from here, as a recording that began in mid-run does."""
+
+    face_ids: tuple[int, ...]
+
+
 Sighting: TypeAlias = Faces | NoFace
 """What the aligner says of one frame."""
 
-Input: TypeAlias = Faces | NoFace | Marker | SwapEncoder
+Input: TypeAlias = Faces | NoFace | Marker | SwapEncoder | Recluster | NameCluster | Present
 """Everything that the pipeline folds over, in order; a recorded session is a list of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where one vector falls.
+
+    cluster: id, which means the same all session long, or -1: noise, or no clusters yet.
+    strength: 0..1, how firmly it belongs there, 0 for noise; outlier: 0..1, how far out it lies (GLOSH: Campello et
+    al. 2015, of new points as in McInnes's hdbscan); both NaN while there are no clusters.
+    version: of the clustering, 0 while there is none. name: what the user calls the cluster, or "".
+    token: of a vocabulary ("c12", "<unk>"), or "".
+    """
+
+    cluster: int = -1
+    strength: float = NAN
+    outlier: float = NAN
+    version: int = 0
+    name: str = ""
+    token: str = ""
+
+
+UNASSIGNED = Assignment()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +166,14 @@ class Embedding:
     """What the encoder says of one face.
 
     vector: [D] float32. model_epoch: 0 for the first encoder of the session, +1 with each swap.
-    cluster, cluster_strength, cluster_version: the online assignment; -1, NaN and 0 while there are no clusters.
+    assignment: its cluster.
     """
 
     face: AlignedFace
     vector: NDArray[np.float32]
     model_id: str
     model_epoch: int
-    cluster: int = -1
-    cluster_strength: float = NAN
-    cluster_version: int = 0
+    assignment: Assignment = UNASSIGNED
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,11 @@ class Feed:
         return iter(self._queue.get, None)
 
 
-def a_live(source: FakeSource, aligner: FakeAligner | None = None, bundle=GENERAL, plan=OFF, **settings) -> Live:
+def a_live(
+    source: FakeSource, aligner: FakeAligner | None = None, bundle=GENERAL, plan=OFF, known=None, **settings
+) -> Live:
     plain = {"wire.control_port": "auto", "encoder.device": "cpu", "record.min_free_gb": 0, "source.pace": "fast"}
+    plain["clusters.method"] = "off"  # tests/stream/test_live_clusters.py has them
     resolved = load(None, plain | {key.replace("__", "."): value for key, value in settings.items()})
     session = uuid.uuid4().hex
     parts = Parts(
@@ -123,9 +126,10 @@ def a_live(source: FakeSource, aligner: FakeAligner | None = None, bundle=GENERA
         encoder := open_encoder(bundle, "cpu"),
         encoder if bundle == GENERAL else open_encoder(GENERAL, "cpu"),
         plan,
+        known=known,
     )
     live = Live(parts, Console(quiet=True), time.monotonic)
-    live.publisher = Heard()
+    live.outlet.publisher = Heard()
     return live
 
 

@@ -26,7 +26,7 @@ from psm_stream.wire.messages import Message
 def test_a_source_that_ends_ends_the_run() -> None:
     live = a_live(frames_of(20))
     assert live.run() == Stop("source ended")
-    heard = live.publisher
+    heard = live.outlet.publisher
     assert [header["frame_index"] for header in heard.headers("embedding.00")] == list(range(20))
     assert [header["frame_index"] for header in heard.headers("latest.00")] == list(range(20))
     assert live.summary()["frames"] == {"captured": 20, "processed": 20, "no_face": 0, "dropped": {}}
@@ -40,28 +40,28 @@ def test_a_source_that_ends_ends_the_run() -> None:
 def test_what_is_announced_at_the_start() -> None:
     live = a_live(frames_of(1))
     live.run()
-    (ready,) = live.publisher.headers("notify.ready")
+    (ready,) = live.outlet.publisher.headers("notify.ready")
     assert ready["model_id"] == GENERAL.manifest.model_id
     assert (ready["trained"], ready["providers"]) == (GENERAL.manifest.trained, ["CPUExecutionProvider"])
-    assert live.publisher.headers("heartbeat.psm")
+    assert live.outlet.publisher.headers("heartbeat.psm")
 
 
 def test_every_face_is_published_and_latest_is_the_lowest_id() -> None:
     live = a_live(frames_of(3), FakeAligner(1, 4))
     live.run()
     for topic in ("embedding.01", "embedding.04", "face.01", "face.04"):
-        assert [header["frame_index"] for header in live.publisher.headers(topic)] == [0, 1, 2]
-    assert [header["face_id"] for header in live.publisher.headers("latest.00")] == [1, 1, 1]
+        assert [header["frame_index"] for header in live.outlet.publisher.headers(topic)] == [0, 1, 2]
+    assert [header["face_id"] for header in live.outlet.publisher.headers("latest.00")] == [1, 1, 1]
 
 
 def test_a_frame_without_a_face_is_told_on_latest_and_counted() -> None:
     live = a_live(frames_of(5), FakeAligner(0, scripted={1: "hidden", 2: "hidden"}))
     live.run()
-    latest = live.publisher.headers("latest.00")
+    latest = live.outlet.publisher.headers("latest.00")
     assert [header["face_id"] for header in latest] == [0, -1, -1, 0, 0]
     assert latest[1]["reason"] == "hidden"
-    assert [header["frame_index"] for header in live.publisher.headers("notify.face.lost")] == [1]
-    assert [header["frame_index"] for header in live.publisher.headers("notify.face.found")] == [0, 3]
+    assert [header["frame_index"] for header in live.outlet.publisher.headers("notify.face.lost")] == [1]
+    assert [header["frame_index"] for header in live.outlet.publisher.headers("notify.face.found")] == [0, 3]
     assert live.summary()["frames"]["no_face"] == 2
 
 
@@ -70,7 +70,7 @@ def test_an_aligner_that_fails_ends_the_run_with_its_error(tmp_path: Path) -> No
     live = a_live(frames_of(9), FakeAligner(0, scripted={4: failure}), record__root=str(tmp_path))
     stop = live.run()
     assert (stop.reason, stop.error) == ("failed", failure)
-    assert len(live.publisher.headers("embedding.00")) == 4
+    assert len(live.outlet.publisher.headers("embedding.00")) == 4
     assert live.summary()["frames"]["processed"] == 4
     assert balanced(live.summary())
     (folder,) = tmp_path.glob("*/001")
@@ -101,8 +101,8 @@ def test_a_lost_source_and_its_return_are_published() -> None:
     script = [picture(0), SourceLost("cable"), picture(1), SourceLost("cable"), picture(2)]
     live = a_live(FakeSource(script), source__pace="live", source__retry_s=0.01, source__retry_max_s=0.01)
     assert live.run() == Stop("source ended")
-    assert [header["error"] for header in live.publisher.headers("notify.source.lost")] == ["cable", "cable"]
-    assert [header["attempts"] for header in live.publisher.headers("notify.source.back")] == [1, 1]
+    assert [header["error"] for header in live.outlet.publisher.headers("notify.source.lost")] == ["cable", "cable"]
+    assert [header["attempts"] for header in live.outlet.publisher.headers("notify.source.back")] == [1, 1]
     assert live.summary()["frames"]["captured"] == 3
     assert balanced(live.summary())
 
@@ -114,13 +114,13 @@ def test_frames_on_their_way_at_an_interrupt_are_counted() -> None:
         if message.topic == "embedding.00":
             live.interrupt(130)
 
-    live.publisher = Heard(interrupt)
+    live.outlet.publisher = Heard(interrupt)
     assert live.run() == Stop("interrupted")
     frames = live.summary()["frames"]
     assert frames["processed"] == 1
     assert frames["dropped"]["stop"] >= 1
     assert balanced(live.summary())
-    assert live.publisher.stats()[-1]["frames"] == frames
+    assert live.outlet.publisher.stats()[-1]["frames"] == frames
 
 
 def test_orders_are_answered_in_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_orders_are_answered_in_the_loop(tmp_path: Path, monkeypatch: pytest.Mon
     live = a_live(FakeSource(feed, is_live=False), record__root=str(tmp_path / "none yet" / "sessions"))
     with running(live) as control:
         feed.frames(3)
-        live.publisher.wait_for("embedding.00", 3)
+        live.outlet.publisher.wait_for("embedding.00", 3)
         assert control.send("r").startswith(f"OK {tmp_path}")
         assert control.send("r") == "ERROR nothing is being recorded"
         assert control.send("R a trial").startswith(f"OK {tmp_path}")
@@ -158,7 +158,7 @@ def test_a_recording_that_cannot_start_is_the_answer_and_the_run_goes_on(
     with running(live) as control:
         assert control.send("R").startswith("ERROR cannot")
         feed.frames(1)
-        live.publisher.wait_for("embedding.00")
+        live.outlet.publisher.wait_for("embedding.00")
         feed.end()
 
 
@@ -172,10 +172,10 @@ def test_a_marker_that_waits_at_the_end_is_published_and_recorded(tmp_path: Path
                 answers.append(control.send("A the last one"))
             live.interrupt(130)
 
-    live.publisher = Heard(mark)
+    live.outlet.publisher = Heard(mark)
     assert live.run() == Stop("interrupted")
     assert answers[0].startswith("OK ")
-    (header,) = live.publisher.headers("marker.control")
+    (header,) = live.outlet.publisher.headers("marker.control")
     assert (header["label"], header["t_marker"]) == ("the last one", float(answers[0][3:]))
     (folder,) = tmp_path.glob("*/001")
     values = [logged.value for logged in Session(folder).entries()]
@@ -199,17 +199,17 @@ def test_revert_swaps_the_encoder_and_the_recording_verifies_through_it(other: P
     live = a_live(source, FakeAligner(0, 1), open_bundle(other), record__root=str(tmp_path))
     with running(live) as control:
         feed.frames(2)
-        live.publisher.wait_for("embedding.01", 2)
+        live.outlet.publisher.wait_for("embedding.01", 2)
         assert control.send("REVERT") == f"OK {GENERAL.manifest.model_id} is taken at the next frame"
         feed.frames(1)
-        live.publisher.wait_for("embedding.01", 3)
+        live.outlet.publisher.wait_for("embedding.01", 3)
         feed.end()
-    (swap,) = live.publisher.headers("notify.model.swapped")
+    (swap,) = live.outlet.publisher.headers("notify.model.swapped")
     ids = [open_bundle(other).manifest.model_id, GENERAL.manifest.model_id]
     assert [swap["old"], swap["new"], swap["model_epoch"], swap["reason"]] == [*ids, 1, "revert"]
     assert swap["frame_index"] == 2  # the very next
     for topic in ("embedding.00", "embedding.01"):
-        for header in live.publisher.headers(topic):
+        for header in live.outlet.publisher.headers(topic):
             is_new = header["frame_index"] >= swap["frame_index"]
             assert (header["model_id"], header["model_epoch"]) == (ids[is_new], int(is_new))
     assert live.summary()["model_ids"] == ids
@@ -217,7 +217,8 @@ def test_revert_swaps_the_encoder_and_the_recording_verifies_through_it(other: P
     session = Session(folder)
     verdict = verify(Replay(session, model_opener(session.info)))
     assert not verdict.difference
-    assert verdict.embeddings == len(live.publisher.headers("embedding.00") + live.publisher.headers("embedding.01"))
+    heard = live.outlet.publisher
+    assert verdict.embeddings == len(heard.headers("embedding.00") + heard.headers("embedding.01"))
     assert session.info.models == tuple(ids)
 
 
@@ -244,7 +245,7 @@ def test_an_encoder_that_fails_ends_the_run_and_says_so_everywhere(tmp_path: Pat
     monkeypatch.setattr(live.pipeline.encoder, "encode", fails)
     assert live.run() == Stop("failed", failure)
     assert (live.final["exit"], live.final["exit_reason"]) == (1, "unexpected ZeroDivisionError: in the middle")
-    assert live.publisher.stats()[-1]["exit"] == 1
+    assert live.outlet.publisher.stats()[-1]["exit"] == 1
     (folder,) = tmp_path.glob("*/001")
     assert Session(folder).info.finished.reason == "failed"
 
@@ -252,7 +253,7 @@ def test_an_encoder_that_fails_ends_the_run_and_says_so_everywhere(tmp_path: Pat
 def test_the_last_statistics_are_the_summary() -> None:
     live = a_live(frames_of(4))
     live.run()
-    last = live.publisher.stats()[-1]
+    last = live.outlet.publisher.stats()[-1]
     assert last == json.loads(json.dumps(live.final))
     assert last["exit"] == 0
 
@@ -271,11 +272,11 @@ def test_a_flood_of_markers_does_not_hold_up_the_frames() -> None:
                 except zmq.Again:
                     break
             feed.frames(1)
-            live.publisher.wait_for("embedding.00", n + 1)
+            live.outlet.publisher.wait_for("embedding.00", n + 1)
             deepest = max(deepest, live.summary()["queues"]["inbox"])
         feed.end()
     assert deepest <= ARRIVALS_WAITING + 5
-    assert live.publisher.published["marker"] > 100
+    assert live.outlet.publisher.published["marker"] > 100
 
 
 def test_losses_keep_their_cause_when_the_run_is_interrupted() -> None:
@@ -285,7 +286,7 @@ def test_losses_keep_their_cause_when_the_run_is_interrupted() -> None:
         if message.topic == "embedding.00":
             live.interrupt(130)
 
-    live.publisher = Heard(interrupt)
+    live.outlet.publisher = Heard(interrupt)
     live.run()
     frames = live.final["frames"]
     assert frames["captured"] == frames["processed"] + sum(frames["dropped"].values())

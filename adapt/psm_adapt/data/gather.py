@@ -17,7 +17,7 @@ from psm_adapt.data.looking import Look, Looked, aligner_of, extent, look_at
 from psm_adapt.data.parts import PartAbout, PartWriter, digest_of, stamp_of
 from psm_stream.errors import PsmError, SessionError, SourceError, StoreError
 from psm_stream.record.reader import Session
-from psm_stream.sources.redact import printable
+from psm_stream.redact import printable
 
 Tell: TypeAlias = Callable[[tuple[int, int | None]], None]
 """Takes how many frames were looked at so far, and how many there will be (None: unknown)."""

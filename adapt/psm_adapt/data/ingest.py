@@ -25,7 +25,7 @@ from psm_adapt.data.store import STORE, CropStore, Making, Recording, Skipped, S
 from psm_adapt.data.writer import write_store
 from psm_stream.align import template
 from psm_stream.errors import StoreError
-from psm_stream.sources.redact import printable
+from psm_stream.redact import printable
 
 MOST_WORKERS = 8
 """Chosen at most without being asked for: each takes about 300 MB."""

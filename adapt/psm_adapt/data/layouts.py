@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from psm_stream.errors import SessionError, StoreError
 from psm_stream.record.session import INFO, LOG, read_info
 from psm_stream.sources.images import SUFFIXES, natural_order
-from psm_stream.sources.redact import printable
+from psm_stream.redact import printable
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}

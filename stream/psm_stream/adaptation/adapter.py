@@ -25,6 +25,7 @@ from psm_stream.adaptation.triggers import ENOUGH_FACES, Ended, Triggers
 from psm_stream.adaptation.worker import WorkerProcess
 from psm_stream.adaptation.workspace import Workspace
 from psm_stream.config import Settings
+from psm_stream.encoder import Encoder
 from psm_stream.errors import AdaptationError, PsmError
 from psm_stream.faces import RecentFaces
 from psm_stream.loader import SwapRefused, open_aside
@@ -105,6 +106,7 @@ class Adapter:
         post: Takes what comes from aside, from any thread.
         announce: Publishes a notice.
         swap: Feeds an order to the pipeline, for the next frame.
+        prepare: Makes what a swap to an encoder needs, in the thread that opens it.
         clock: Monotonic, s.
     """
 
@@ -120,6 +122,7 @@ class Adapter:
         post: Post,
         announce: Callable[[Notice], None],
         swap: Callable[[SwapEncoder], object],
+        prepare: Callable[[Encoder], None],
         clock: Callable[[], float],
     ) -> None:
         self.adaptations: list[dict[str, Any]] = []
@@ -133,6 +136,7 @@ class Adapter:
         self._post = post
         self._announce = announce
         self._swap = swap
+        self._prepare = prepare
         self._clock = clock
         self._triggers = Triggers(settings.adaptation, settings.faces.capacity)
         self._workspace = Workspace(session)
@@ -362,7 +366,8 @@ class Adapter:
             finally:
                 kept.set_result(None)
 
-        open_aside(keep_it, self._settings.encoder, "adapt", lambda model: self._post(Said(attempt.number, model)))
+        number, encoder = attempt.number, self._settings.encoder
+        open_aside(keep_it, encoder, "adapt", lambda model: self._post(Said(number, model)), self._prepare)
         self._workspace.discard(attempt.folder, attempt.pending)
         self._state = State.OPENING
 

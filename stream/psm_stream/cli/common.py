@@ -130,6 +130,6 @@ def _tell(error: Exception, line: str, arguments: Sequence[str]) -> None:
 
 def _redacted(text: str, word: str = "") -> str:
     """Hide the credentials of addresses. word: what was typed, which may hold a password with blanks or quotes."""
-    from psm_stream.sources.redact import redact  # only an error needs it, and its package imports NumPy
+    from psm_stream.redact import redact  # only an error needs it, and its package imports NumPy
 
     return redact(text, word)

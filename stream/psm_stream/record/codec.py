@@ -15,11 +15,14 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from psm_stream.clusters.clustering import Change, Clustering
 from psm_stream.errors import SessionError
-from psm_stream.values import AlignedFace, Faces, Image, Marker, NoFace, Stamp
+from psm_stream.values import AlignedFace, Faces, Image, Marker, NameCluster, NoFace, Present, Recluster, Stamp
 
 CROP_LIMIT_PX = 2048
 _PLAIN_DEPTH = 16
+_ARRAY_KINDS = "biufU"
+"""numpy kinds that an array of a clustering may have: none that could hold an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class VideoFrame:
     pts_ms: int
 
 
-Record: TypeAlias = Start | Swap | VideoFrame | Faces | NoFace | Marker
+Record: TypeAlias = Start | Swap | VideoFrame | Faces | NoFace | Marker | Recluster | NameCluster | Present
 """Everything that is logged on an `input.*` channel."""
 
 _TOPICS: dict[type[Record], str] = {
@@ -56,23 +59,15 @@ _TOPICS: dict[type[Record], str] = {
     Marker: "input.marker",
     Swap: "input.swap",
     VideoFrame: "input.video",
+    Recluster: "input.recluster",
+    NameCluster: "input.name_cluster",
+    Present: "input.present",
 }
 
 
 def encode(record: Record) -> tuple[str, bytes]:
     """Return the channel and the bytes of one record."""
-    if isinstance(record, Faces):
-        tree = _stamp_tree(record.frame) | {"faces": [_face_tree(face) for face in record.faces]}
-    elif isinstance(record, NoFace):
-        tree = _stamp_tree(record.frame) | {"reason": record.reason}
-    elif isinstance(record, Marker):
-        tree = {"label": record.label, "t": float(record.t), "origin": record.origin, "fields": plain(record.fields)}
-    elif isinstance(record, Start):
-        tree = {"model_id": record.model_id, "model_epoch": record.model_epoch}
-    elif isinstance(record, Swap):
-        tree = {"model_id": record.model_id, "reason": record.reason}
-    else:
-        tree = {"index": record.index, "pts_ms": record.pts_ms}
+    tree = _ENCODERS[type(record)](record)
     return _TOPICS[type(record)], msgpack.packb(tree, unicode_errors="surrogatepass")
 
 
@@ -202,6 +197,68 @@ def _decode_marker(tree: Mapping[str, Any]) -> Marker:
     )
 
 
+def _clustering_tree(record: Recluster) -> dict[str, Any]:
+    clustering = record.clustering
+    return {
+        "reason": record.reason,
+        "method": clustering.method,
+        "model_id": clustering.model_id,
+        "version": clustering.version,
+        "points": clustering.points,
+        "ids": clustering.ids.tolist(),
+        "changes": [[one.kind, one.cluster, list(one.others), one.points] for one in clustering.changes],
+        "fitted": {name: _array_tree(array) for name, array in clustering.fitted.items()},
+    }
+
+
+def _decode_recluster(tree: Mapping[str, Any]) -> Recluster:
+    changes = (
+        Change(kind, int(cluster), tuple(map(int, others)), int(points))
+        for kind, cluster, others, points in _typed(tree, "changes", list)
+    )
+    clustering = Clustering(
+        method=_typed(tree, "method", str),
+        model_id=_typed(tree, "model_id", str),
+        version=_typed(tree, "version", int),
+        ids=np.array(_typed(tree, "ids", list), np.int32),
+        changes=tuple(changes),
+        fitted={name: _any_array(array) for name, array in _typed(tree, "fitted", dict).items()},
+        points=_typed(tree, "points", int),
+    )
+    return Recluster(clustering, _typed(tree, "reason", str))
+
+
+def _array_tree(array: NDArray[Any]) -> dict[str, Any]:
+    if array.dtype.kind not in _ARRAY_KINDS:
+        raise ValueError(f"an array of {array.dtype} cannot be recorded")
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return {"dtype": little.dtype.str, "shape": list(array.shape), "body": little.tobytes()}
+
+
+def _any_array(tree: Mapping[str, Any]) -> NDArray[Any]:
+    dtype = np.dtype(_typed(tree, "dtype", str))
+    if dtype.kind not in _ARRAY_KINDS:
+        raise ValueError(f"an array of {dtype} is not one that is recorded")
+    return np.frombuffer(_typed(tree, "body", bytes), dtype).reshape(_typed(tree, "shape", list))
+
+
+_ENCODERS: dict[type[Record], Callable[[Any], dict[str, Any]]] = {
+    Faces: lambda faces: _stamp_tree(faces.frame) | {"faces": [_face_tree(face) for face in faces.faces]},
+    NoFace: lambda no_face: _stamp_tree(no_face.frame) | {"reason": no_face.reason},
+    Marker: lambda marker: {
+        "label": marker.label,
+        "t": float(marker.t),
+        "origin": marker.origin,
+        "fields": plain(marker.fields),
+    },
+    Start: lambda start: {"model_id": start.model_id, "model_epoch": start.model_epoch},
+    Swap: lambda swap: {"model_id": swap.model_id, "reason": swap.reason},
+    VideoFrame: lambda frame: {"index": frame.index, "pts_ms": frame.pts_ms},
+    Recluster: _clustering_tree,
+    NameCluster: lambda order: {"cluster": order.cluster, "name": order.name},
+    Present: lambda present: {"face_ids": list(present.face_ids)},
+}
+
 _DECODERS: dict[str, Callable[[Mapping[str, Any]], Record]] = {
     "input.start": lambda tree: Start(_typed(tree, "model_id", str), _typed(tree, "model_epoch", int)),
     "input.faces": _decode_faces,
@@ -209,4 +266,7 @@ _DECODERS: dict[str, Callable[[Mapping[str, Any]], Record]] = {
     "input.marker": _decode_marker,
     "input.swap": lambda tree: Swap(_typed(tree, "model_id", str), _typed(tree, "reason", str)),
     "input.video": lambda tree: VideoFrame(_typed(tree, "index", int), _typed(tree, "pts_ms", int)),
+    "input.recluster": _decode_recluster,
+    "input.name_cluster": lambda tree: NameCluster(_typed(tree, "cluster", int), _typed(tree, "name", str)),
+    "input.present": lambda tree: Present(tuple(map(int, _typed(tree, "face_ids", list)))),
 }

@@ -25,7 +25,7 @@ from psm_stream.record.log import LogWriter
 from psm_stream.record.outside import Outside
 from psm_stream.record.versions import versions
 from psm_stream.record.video import VideoTrack
-from psm_stream.values import Faces, Frame, Input, Marker, NoFace, Notice, SwapEncoder
+from psm_stream.values import Faces, Frame, Input, Marker, NoFace, Notice, Recluster, SwapEncoder
 from psm_stream.wire.messages import Message
 
 if TYPE_CHECKING:
@@ -459,6 +459,8 @@ def _time_of(item: Input, clock: Callable[[], float]) -> float:
 def _size_of(item: Record | SwapEncoder | Message) -> int:
     if isinstance(item, Message):
         return _ENTRY_BYTES + len(item.header) + len(item.payload)
+    if isinstance(item, Recluster):
+        return _ENTRY_BYTES + sum(array.nbytes for array in item.clustering.fitted.values())
     if isinstance(item, Faces):
         return _ENTRY_BYTES + sum(face.crop.nbytes + face.landmarks.nbytes + _ENTRY_BYTES for face in item.faces)
     return _ENTRY_BYTES

@@ -12,9 +12,9 @@ import av
 
 from psm_stream.config import SourceSettings
 from psm_stream.errors import SourceError
+from psm_stream.redact import name_of
 from psm_stream.sources import Clock, Picture, Skipped
 from psm_stream.sources.decoding import RgbConverter, use_threads
-from psm_stream.sources.redact import name_of
 from psm_stream.values import NAN
 
 _LARGE_PX = 1280 * 720

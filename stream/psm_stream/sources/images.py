@@ -11,8 +11,8 @@ import numpy as np
 
 from psm_stream.config import SourceSettings
 from psm_stream.errors import SourceError
+from psm_stream.redact import name_of
 from psm_stream.sources import Clock, Picture, Skipped
-from psm_stream.sources.redact import name_of
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 _NOMINAL_FPS = 30.0

@@ -12,10 +12,10 @@ import av
 
 from psm_stream.config import SourceSettings
 from psm_stream.errors import SourceError, SourceLost
+from psm_stream.redact import name_of, redact
 from psm_stream.sources import Clock, Picture, Skipped
 from psm_stream.sources.decoding import RgbConverter, use_threads
 from psm_stream.sources.reader import Reader
-from psm_stream.sources.redact import name_of, redact
 from psm_stream.values import NAN
 
 _OPEN_S = 5.0

@@ -14,8 +14,10 @@ from psm_stream.wire.markers import MalformedMarker, check_label
 from psm_stream.wire.messages import json_bytes
 from psm_stream.wire.ports import Ports
 
-ORDERS = ("R", "r", "C", "c", "FREEZE", "THAW", "REVERT", "SNAPSHOT", "QUIT")
-"""Commands for the main thread; R may have an argument."""
+ORDERS = ("R", "r", "C", "c", "FREEZE", "THAW", "REVERT", "RECLUSTER", "CLUSTERS", "L", "SNAPSHOT", "QUIT")
+"""Commands for the main thread."""
+_TAKES = {"R": "R [name]", "L": "L <cluster> <name>"}
+"""Those with an argument, and what they look like."""
 
 UNKNOWN = "ERROR unknown command"
 
@@ -97,12 +99,12 @@ class Desk:
         return f"OK {t!r}"
 
     def _order(self, command: str, argument: str, t: float) -> str | Order:
-        if argument and command != "R":
+        if argument and command not in _TAKES:
             return f"ERROR {command} takes no argument"
         try:
             order = Order(command, check_label(argument) if argument else "", t)
         except MalformedMarker as error:
-            return f"ERROR {error}; send R [name]"
+            return f"ERROR {error}; send {_TAKES[command]}"
         self._put(order)
         return order
 

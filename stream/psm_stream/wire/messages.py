@@ -79,6 +79,8 @@ class MessageBuilder:
         """Everything that the publisher sends for one result, in order; nothing for a frame without a face."""
         if isinstance(result, Embedding):
             messages = [self.embedding(result), self.face(result.face)]
+            if result.assignment.version:
+                messages.append(self.cluster(result))
             if result.face.blendshapes is not None:
                 messages.append(self.blendshapes(result.face, result.face.blendshapes))
             return messages
@@ -92,6 +94,13 @@ class MessageBuilder:
         """`embedding.NN`: the vector."""
         about = _about_face(embedding.face) | _about_model(embedding)
         return self._array(f"embedding.{embedding.face.face_id:02d}", about, embedding.vector)
+
+    def cluster(self, embedding: Embedding) -> Message:
+        """`cluster.NN`: where the vector falls, in more detail than its own message has it."""
+        assignment = embedding.assignment
+        more = {"outlier": float(assignment.outlier), "name": assignment.name, "token": assignment.token}
+        about = _about_face(embedding.face) | _about_model(embedding) | more
+        return self._message(f"cluster.{embedding.face.face_id:02d}", about, "", [], b"")
 
     def face(self, face: AlignedFace) -> Message:
         """`face.NN`: the landmarks, with box, map to the crop, and pose if there is one."""
@@ -119,10 +128,10 @@ class MessageBuilder:
             raise ValueError(f"notice {notice.subject!r} must not set the header key {min(claimed)!r}")
         return self._message(f"notify.{notice.subject}", {"t_notice": notice.t, **notice.fields}, "", [], b"")
 
-    def stats(self, summary: Mapping[str, Any]) -> Message:
-        """`stats.pipeline`: the summary as JSON."""
+    def stats(self, summary: Mapping[str, Any], leaf: str = "pipeline") -> Message:
+        """`stats.<leaf>`: statistics as JSON, of the pipeline (the summary) or of its clusters."""
         payload = json_bytes(summary)
-        return self._message("stats.pipeline", {}, "json", [len(payload)], payload)
+        return self._message(f"stats.{leaf}", {}, "json", [len(payload)], payload)
 
     def heartbeat(self) -> Message:
         """`heartbeat.psm`: a sign of life."""
@@ -191,9 +200,9 @@ def _about_model(embedding: Embedding) -> dict[str, Any]:
     return {
         "model_id": embedding.model_id,
         "model_epoch": embedding.model_epoch,
-        "cluster": embedding.cluster,
-        "cluster_strength": float(embedding.cluster_strength),
-        "cluster_version": embedding.cluster_version,
+        "cluster": embedding.assignment.cluster,
+        "cluster_strength": float(embedding.assignment.strength),
+        "cluster_version": embedding.assignment.version,
     }
 
 

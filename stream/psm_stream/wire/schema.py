@@ -51,9 +51,9 @@ HEADER = (
     Key("confidence", "float", "0..1", "NaN", "presence score of the face"),
     Key("model_id", "str", "", '""', "encoder that made the vector, 12 hex digits"),
     Key("model_epoch", "int", "", "0", "0 for the session's first encoder, +1 with each swap"),
-    Key("cluster", "int", "", "-1", "cluster of the vector"),
+    Key("cluster", "int", "", "-1", "cluster of the vector; -1 for none"),
     Key("cluster_strength", "float", "0..1", "NaN", "how firmly it belongs there"),
-    Key("cluster_version", "int", "", "0", "+1 with each clustering"),
+    Key("cluster_version", "int", "", "0", "which clustering; +1 with each that is made"),
     Key("dtype", "str", "", '""', 'numpy name of the payload\'s numbers, "json", "utf8", or "" for no payload'),
     Key("shape", "list of int", "", "[]", "of the payload; its length in bytes for json and utf8"),
 )
@@ -68,7 +68,13 @@ TOPICS = (
         "map [2, 3] row by row from source to crop pixels; pose: 16 floats [4, 4] row by row (cm), only if there",
     ),
     Topic("blendshapes.<face>", "<f4 [52]", (), "0..1 in MediaPipe's order; only with the Face Landmarker"),
-    Topic("cluster.<face>", "none", (), "an assignment; reserved, nothing is published while clustering is off"),
+    Topic(
+        "cluster.<face>",
+        "none",
+        ("outlier", "name", "token"),
+        "the cluster of one face of one frame, once there are clusters; outlier: 0..1, how far out it lies; name: what "
+        "the user calls the cluster, or empty; token: of a vocabulary, or empty",
+    ),
     Topic(
         "marker.<origin>",
         "utf8 [n]",
@@ -78,6 +84,13 @@ TOPICS = (
     ),
     Topic("notify.<subject>", "none", ("t_notice", "..."), "something happened; the facts are header keys"),
     Topic("stats.pipeline", "json [n]", (), "the summary so far, at 1 Hz"),
+    Topic(
+        "stats.clusters",
+        "json [n]",
+        (),
+        "what each cluster means: action units, prototypes, dwell times, transitions; with each clustering and name, "
+        "and every 10 s",
+    ),
     Topic("heartbeat.psm", "none", (), "every 2 s, whatever else happens"),
     Topic("log.<level>", "utf8 [n]", ("t_log",), "a line for people; level is info, warning or error"),
     Topic("latest.00", "<f4 [D]", ("reason",), "only on the `latest` port; reason: why there is no face, else absent"),

@@ -1,15 +1,18 @@
 """Every input comes back from its bytes as it was, to the bit; other bytes are refused in one line."""
 
+from dataclasses import replace
+
 import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from psm_stream.clusters.clustering import Change, Clustering
 from psm_stream.errors import SessionError
 from psm_stream.record.codec import Start, Swap, VideoFrame, decode, encode, plain
 from psm_stream.record.testing import a_stamp, same_face, same_stamp_bits, some_faces
-from psm_stream.values import AlignedFace, Faces, Marker, NoFace, Stamp
+from psm_stream.values import AlignedFace, Faces, Marker, NameCluster, NoFace, Present, Recluster, Stamp
 
 times = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -74,10 +77,50 @@ def test_a_crop_that_was_read_cannot_be_written_to():
         Swap("0123456789ab", "revert"),
         Start("0123456789ab", 4),
         VideoFrame(17, 566),
+        NameCluster(3, "lächeln"),
+        NameCluster(0, ""),
+        Present((0, 7)),
     ],
 )
 def test_everything_else_comes_back_equal(record):
     assert round_trip(record) == record
+
+
+def test_a_clustering_comes_back_to_the_bit():
+    fitted = {
+        "points": np.array([[1.5, np.nan], [-0.0, np.inf]], np.float32),
+        "limit": np.array(0.25),
+        "is_word": np.array([True, False]),
+        "names": np.array(["ä", "b" * 9]),
+        "nothing": np.zeros((0, 4), np.int64),
+        "turned": np.arange(6, dtype=np.int16).reshape(2, 3).T,
+        "foreign": np.array([1, 2], ">i4"),
+    }
+    changes = (Change("born", 5, (), 12), Change("merged", 1, (2, 3), 40))
+    clustering = Clustering("hdbscan", "0123456789ab", 4, np.array([5, 1], np.int32), changes, fitted, 52)
+    again = round_trip(Recluster(clustering, "rule"))
+    assert isinstance(again, Recluster)
+    assert again.reason == "rule"
+    read = again.clustering
+    assert (read.method, read.model_id, read.version, read.points) == ("hdbscan", "0123456789ab", 4, 52)
+    assert read.changes == changes
+    assert read.ids.dtype == np.int32
+    assert read.ids.tolist() == [5, 1]
+    assert read.fitted.keys() == fitted.keys()
+    for name, array in fitted.items():
+        assert read.fitted[name].shape == array.shape
+        assert np.array_equal(read.fitted[name], array, equal_nan=array.dtype.kind == "f")
+
+
+def test_objects_are_neither_written_nor_read():
+    clustering = Clustering("hdbscan", "m", 1, np.zeros(0, np.int32), (), {"bad": np.array([print])}, 0)
+    with pytest.raises(ValueError, match="cannot be recorded"):
+        encode(Recluster(clustering, "rule"))
+    topic, body = encode(Recluster(replace(clustering, fitted={"fine": np.zeros(1)}), "rule"))
+    tree = msgpack.unpackb(body)
+    tree["fitted"]["fine"]["dtype"] = "|O"
+    with pytest.raises(SessionError, match="malformed"):
+        decode(topic, msgpack.packb(tree))
 
 
 @given(st.text(alphabet=st.characters(), max_size=20))

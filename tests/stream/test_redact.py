@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psm_stream.sources.redact import name_of, redact
+from psm_stream.redact import name_of, redact
 
 
 @pytest.mark.parametrize(

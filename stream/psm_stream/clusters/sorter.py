@@ -1,0 +1,121 @@
+"""The sorter: the pipeline's part that says which cluster a vector is in, deterministically, and fast for each frame.
+
+It keeps the newest clustering of each encoder, so that a swap finds one that was prepared, and the general encoder's
+is there again after REVERT. Whatever is ordered is taken at the next frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psm_stream.clusters.clustering import ANY_MODEL, Clustering
+from psm_stream.clusters.methods import METHODS
+from psm_stream.clusters.units import measure
+from psm_stream.values import (
+    UNASSIGNED,
+    AlignedFace,
+    Assignment,
+    Input,
+    NameCluster,
+    Notice,
+    Recluster,
+    Stamp,
+)
+
+
+class Sorter:
+    """Assigns vectors by the clustering in force: the newest of the encoder that runs."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+        """What the user calls clusters, by id."""
+        self._newest: dict[str, Recluster] = {}
+        self._waiting: list[Recluster | NameCluster] = []
+        self._current: _InForce | None = None
+        self._announced: set[int] = set()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a clustering in force."""
+        return self._current is not None
+
+    @property
+    def clustering(self) -> Clustering | None:
+        """The clustering in force."""
+        return None if self._current is None else self._current.clustering
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """The clusters in force."""
+        return frozenset() if self._current is None else frozenset(map(int, self._current.clustering.ids))
+
+    def token(self, token: str) -> dict[str, str]:
+        """Return a token as a field of a notice, if there are tokens."""
+        return {"token": token} if self._current is not None and self._current.has_tokens else {}
+
+    def order(self, item: Recluster | NameCluster) -> None:
+        """Take an order, for the next frame."""
+        self._waiting.append(item)
+
+    def standing(self) -> list[Input]:
+        """Return the orders that bring a new sorter to where this one is."""
+        names = [NameCluster(cluster, name) for cluster, name in sorted(self.names.items())]
+        return [*self._newest.values(), *names, *self._waiting]
+
+    def take(self, model_id: str, frame: Stamp) -> Iterator[Notice]:
+        """Take what was ordered, and what belongs to the encoder that runs now. Yields what has changed."""
+        for item in self._waiting:
+            if isinstance(item, Recluster):
+                self._newest[item.clustering.model_id] = item
+            elif item.name:
+                self.names[item.cluster] = item.name
+            else:
+                self.names.pop(item.cluster, None)
+        self._waiting.clear()
+        newest = self._newest.get(model_id, self._newest.get(ANY_MODEL))
+        now = None if newest is None else newest.clustering
+        if now is self.clustering:
+            return
+        self._current = None if now is None else _InForce(now)
+        if newest is not None:
+            yield from self._news(newest, frame)
+
+    def assign(self, face: AlignedFace, vector: NDArray[np.float32]) -> Assignment:
+        """Say where a face's vector [D] falls."""
+        if self._current is None:
+            return UNASSIGNED
+        return self._current.assign(face, vector, self.names)
+
+    def _news(self, order: Recluster, frame: Stamp) -> Iterator[Notice]:
+        """A clustering has come into force. What it changed is told once, also if it comes into force again."""
+        clustering = order.clustering
+        where = {"frame_index": frame.index, "model_id": clustering.model_id, "cluster_version": clustering.version}
+        is_new = clustering.version not in self._announced
+        self._announced.add(clustering.version)
+        for change in clustering.changes if is_new else ():
+            about = {"cluster": change.cluster, "others": list(change.others), "points": change.points}
+            yield Notice(f"cluster.{change.kind}", frame.t_capture, {**where, **about})
+        about = {"clusters": sorted({int(one) for one in clustering.ids}), "points": clustering.points}
+        yield Notice("cluster.fitted", frame.t_capture, {**where, **about, "reason": order.reason})
+
+
+class _InForce:
+    """A clustering, made ready to assign."""
+
+    def __init__(self, clustering: Clustering) -> None:
+        method = METHODS[clustering.method]
+        self.clustering = clustering
+        self._ids = clustering.ids.tolist()
+        self._of_units = method.takes(clustering.fitted) == "units"
+        self._assigner = method.assigner(clustering.fitted)
+        self._tokens = method.tokens(clustering.fitted)
+        self.has_tokens = self._tokens is not None
+
+    def assign(self, face: AlignedFace, vector: NDArray[np.float32], names: dict[int, str]) -> Assignment:
+        label, strength, outlier = self._assigner(measure(face) if self._of_units else vector)
+        cluster = -1 if label < 0 else self._ids[label]
+        token = "" if self._tokens is None else self._tokens(label)
+        return Assignment(cluster, strength, outlier, self.clustering.version, names.get(cluster, ""), token)

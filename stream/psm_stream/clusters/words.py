@@ -1,0 +1,53 @@
+"""What is said of clusters in the terminal: one line for each change, and where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NEWS = {
+    "cluster.born": "cluster {cluster} is new ({points} faces)",
+    "cluster.returned": "cluster {cluster} is back ({points} faces)",
+    "cluster.merged": "cluster {others} is part of cluster {cluster} now",
+    "cluster.split": "cluster {others} came out of cluster {cluster}",
+    "cluster.moved": "cluster {cluster} has faces that were in cluster {others}",
+    "cluster.retired": "cluster {cluster} is gone",
+}
+_ASKED = {
+    "first": "the first",
+    "rule": "",
+    "order": "asked for",
+    "swap": "by the new model",
+    "person": "as this person had them",
+    "vocabulary": "of the vocabulary",
+}
+
+
+def news(subject: str, fields: Mapping[str, Any]) -> str:
+    """Return the line for a `cluster.*` notice."""
+    if subject == "cluster.fitted":
+        ids = fields["clusters"]
+        asked = _ASKED.get(fields["reason"], fields["reason"])
+        how = f", {asked}" if asked else ""
+        return f"clusters {fields['cluster_version']}: {_counted(ids)} in {fields['points']} faces{how}"
+    return _NEWS[subject].format(**{**fields, "others": ", ".join(map(str, fields["others"]))})
+
+
+def standing(status: Mapping[str, Any]) -> str:
+    """Return the line of the status."""
+    if status["method"] == "off":
+        return "off"
+    if not status["version"]:
+        fitting = ", being fitted" if status["fitting"] else ""
+        return f"{status['faces']} of {status['first_faces']} faces for the first{fitting}"
+    share = status["noise"] / max(status["points"], 1)
+    soon = "being fitted" if status["fitting"] else ""
+    soon = soon or ("" if status["next_s"] is None else f"again in {status['next_s']:.0f} s at the earliest")
+    parts = (_counted(status["clusters"]), f"{share:.0%} of faces in none", f"version {status['version']}", soon)
+    return ", ".join(part for part in parts if part)
+
+
+def _counted(ids: list[int]) -> str:
+    if len(ids) > 40:
+        return f"{len(ids)} clusters"
+    return f"{len(ids)} ({', '.join(map(str, ids))})" if ids else "none"
