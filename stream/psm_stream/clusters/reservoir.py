@@ -28,7 +28,7 @@ class Row:
 
     key: 0, 1, ... in the order of arrival; negative for faces of earlier sessions. t: s, as `time_of`.
     crop: [S, S, 3] RGB. vector: [D] float32, of the encoder `model_id`. known: the id of the last cluster that it was
-    in, also while it is noise; -1 if it never was in any.
+    in, also while it is noise; -1 if it never was in any. before: its id when that id ended in another; -1: none.
     """
 
     key: int
@@ -39,6 +39,7 @@ class Row:
     vector: NDArray[np.float32]
     model_id: str
     known: int
+    before: int = -1
 
 
 class Reservoir:
@@ -88,22 +89,28 @@ class Reservoir:
         return (*(row for group in self._kept.values() for _, row in group), *self._newest)
 
     def update(
-        self, keys: Sequence[int], *, vectors: NDArray[np.float32] | None, model_id: str, known: NDArray[np.int32]
+        self,
+        keys: Sequence[int],
+        *,
+        vectors: NDArray[np.float32] | None,
+        model_id: str,
+        known: NDArray[np.int32],
+        before: NDArray[np.int32] | None = None,
     ) -> None:
         """Note what a fit has found of rows; those that have left meanwhile are passed over.
 
-        vectors: [n, D], new ones, of the encoder `model_id`; None: the rows' own. known: [n], their ids now.
+        vectors: [n, D], new ones, of the encoder `model_id`; None: the rows' own. known, before: [n], their ids now.
         """
-        place = {key: at for at, key in enumerate(keys)}
-        ids = known.tolist()
+        ids = zip(known.tolist(), (np.full_like(known, -1) if before is None else before).tolist(), strict=True)
+        found = dict(zip(keys, enumerate(ids), strict=True))
 
         def updated(row: Row) -> Row:
-            at = place.get(row.key)
-            if at is None:
+            if row.key not in found:
                 return row
+            place, (known, before) = found[row.key]
             if vectors is not None:
-                return replace(row, vector=vectors[at], model_id=model_id, known=ids[at])
-            return row if row.known == ids[at] else replace(row, known=ids[at])
+                return replace(row, vector=vectors[place], model_id=model_id, known=known, before=before)
+            return row if (row.known, row.before) == (known, before) else replace(row, known=known, before=before)
 
         rows = [updated(row) for row in self.rows()]
         newest = len(rows) - len(self._newest)
