@@ -43,12 +43,13 @@ def time_ticks(low: float, high: float, most: int) -> list[float]:
 
 def clock(t: float, with_tenths: bool = False) -> str:
     """Write a time of the session: 7 s, 1:07, 1:00:07."""
-    sign, t = ("-" if t < 0 else ""), abs(t)
-    minutes, seconds = divmod(t, 60)
-    if minutes < 1:
-        return f"{sign}{seconds:.1f} s" if with_tenths else f"{sign}{seconds:g} s"
+    rounded = round(abs(t), 1 if with_tenths or abs(t) < 60 else 0)
+    minutes, seconds = divmod(rounded, 60)
     hours, minutes = divmod(int(minutes), 60)
-    left = f"{seconds:04.1f}" if with_tenths else f"{round(seconds):02d}"
+    sign = "-" if t < 0 else ""
+    if not hours and not minutes:
+        return f"{sign}{seconds:.1f} s" if with_tenths else f"{sign}{seconds:g} s"
+    left = f"{seconds:04.1f}" if with_tenths else f"{seconds:02.0f}"
     return f"{sign}{hours}:{minutes:02d}:{left}" if hours else f"{sign}{minutes}:{left}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from array import array
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +25,7 @@ from psm_stream.report.clock import SessionClock
 from psm_stream.report.happenings import COUNTED, words
 from psm_stream.report.plane import Encodes, Sample
 from psm_stream.report.runs import Runs
-from psm_stream.report.saying import Saying
+from psm_stream.report.saying import Saying, parted
 from psm_stream.report.story import BEFORE, Event, Quality, Series, Story
 from psm_stream.values import AlignedFace, Assignment, Embedding, Faces, Marker, NameCluster, NoFace
 from psm_stream.wire.messages import Message
@@ -40,9 +40,7 @@ def collect(
 
     Raises SessionError: the log is damaged. Raises what open_encoder raises.
     """
-    source = session.info.config.get("source")
-    is_fast = isinstance(source, dict) and source.get("pace") == "fast"
-    collector = Collector(SessionClock(is_fast=is_fast))
+    collector = Collector()
     for logged in session.entries():
         collector.take(logged.value)
         progress(0.9 * logged.offset / session.size_bytes)
@@ -61,12 +59,13 @@ class _Waiting:
 class Collector:
     """Folds over a session's log."""
 
-    def __init__(self, clock: SessionClock) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
+        self._clock = SessionClock()
         self._account = ClusterAccount()
         self._runs, self._saying, self._sample = Runs(), Saying(), Sample()
         self._waiting: dict[tuple[int, int], _Waiting] = {}
         self._tokens: dict[int, str] = {}
+        self._said_in: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._models: list[tuple[str, float]] = []
         self._fits: list[tuple[int, float]] = []
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
@@ -100,6 +99,8 @@ class Collector:
             self._fits.append((assigned.version, t))
         if assigned.token and cluster >= 0:
             self._tokens[cluster] = assigned.token
+        if assigned.version and embedding.face.frame.label:
+            self._said_in[cluster][parted(embedding.face.frame.label)[0]] += 1
         self._account.see(embedding)
         self._runs.see(embedding.face.face_id, cluster, t)
         self._sample.offer(embedding, cluster)
@@ -112,7 +113,7 @@ class Collector:
         self._dropped.update(frame.dropped)
         self._seen.append(isinstance(sighting, Faces))
         self._saying.see(frame.label, t)
-        stamp = replace(frame, t_capture=t)
+        stamp = replace(frame, t_capture=t, t_source=t)
         for face in sighting.faces if isinstance(sighting, Faces) else ():
             self._waiting[frame.index, face.face_id] = _Waiting(replace(face, frame=stamp))
 
@@ -138,7 +139,6 @@ class Collector:
     def _notice(self, subject: str, header: Mapping[str, Any]) -> None:
         if subject == "face.lost":
             self._lost += 1
-            self._runs.lose(header["face_id"])
         if subject not in COUNTED:
             t = header.get("t_notice", header["t_publish"])
             self._events.append(Event(self._clock.of(t), subject, words(subject, header)))
@@ -167,7 +167,7 @@ class Collector:
         return Story(
             title=_title(session),
             about=_about(session),
-            clock=_clock_words(self._clock),
+            has_own_time=self._clock.has_own_time,
             span=(min(times, default=0.0), max(times, default=0.0)),
             faces=faces,
             said=self._saying.runs(self._clock.now),
@@ -177,6 +177,7 @@ class Collector:
             account=self._account,
             table=table,
             labels={cluster: names[cluster] or self._tokens.get(cluster, "") for cluster in names},
+            said_in={cluster: said.most_common(1)[0] for cluster, said in self._said_in.items()},
             plane=self._sample.plane(open_encoder, progress),
             quality=self._quality(session),
         )
@@ -224,10 +225,6 @@ def _about(session: Session) -> dict[str, str]:
         "psm-stream": info.versions.get("psm-stream", ""),
     }
     return {name: fact for name, fact in facts.items() if fact}
-
-
-def _clock_words(clock: SessionClock) -> str:
-    return "Times are the source's own: it was read as fast as it went." if clock.is_of_the_source else ""
 
 
 def _remarks(session: Session) -> list[str]:

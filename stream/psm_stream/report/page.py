@@ -51,8 +51,8 @@ def _abstract(story: Story) -> str:
     low, high = story.span
     table, faces = story.table, len(story.faces)
     seen = [entry for entry in table["clusters"] if entry["frames"]]
-    length = f"{clock(round(high - low))} of {'one face' if faces == 1 else f'{faces} faces'}"
-    what = f"{length}, {len(story.quality.series.t):,} frames processed. {story.clock} "
+    length = f"{_length(high - low)} of {'one face' if faces == 1 else f'{faces} faces'}"
+    what = f"{length}, {len(story.quality.series.t):,} frames processed. "
     if not seen:
         return what + "There are no clusters in it."
     longest = max(seen, key=lambda entry: entry["frames"])
@@ -61,6 +61,14 @@ def _abstract(story: Story) -> str:
         f"{len(seen)} cluster{'s' * (len(seen) > 1)} and noise ({table['noise']['share']:.0%} of the frames after the "
         f"first clustering); the face is most often in cluster {name} ({longest['share']:.0%})."
     )
+
+
+def _length(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def _sections(story: Story, naming: Naming) -> list[Markup]:
@@ -72,7 +80,7 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
             captions.next(
                 "Timeline.",
                 "A row is filled while the face is in its cluster; at the right is the share of the time since the "
-                "first clustering. Grey: noise. Dashed: another encoder from there on.",
+                "first clustering. Grey: noise. Dashed: another encoder from there on. " + _times(story),
             ),
         ),
     ]
@@ -140,6 +148,12 @@ def _events(story: Story) -> list[Markup]:
     rest = len(told) - _MOST_EVENTS
     more = [element("p", escaped(f"and {rest} more"), class_="about")] if rest > 0 else []
     return [element("h2", escaped("What happened")), element("table", *rows, class_="grid events"), *more]
+
+
+def _times(story: Story) -> str:
+    if story.has_own_time:
+        return "Times are the source's own, from the first frame on."
+    return "Times are those of capture, from the first frame on."
 
 
 class _Captions:

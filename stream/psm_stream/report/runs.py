@@ -17,7 +17,10 @@ class _Open:
 
 
 class Runs:
-    """Joins frames to runs, face by face. The time between two frames belongs to the first of them."""
+    """Joins frames to runs, face by face, as `Bouts` does: the time between two frames belongs to the first of them.
+
+    A face that was away for longer than GAP_S begins anew.
+    """
 
     def __init__(self) -> None:
         self._done: dict[int, list[Run]] = {}
@@ -32,20 +35,18 @@ class Runs:
                 return
             self._close(face_id, t)
         elif now is not None:
-            self._close(face_id, now.last + now.step)
+            self._lose(face_id, now)
         self._open[face_id] = _Open(cluster, t, t, 0.0)
-
-    def lose(self, face_id: int) -> None:
-        """End a face's run: it has gone."""
-        now = self._open.get(face_id)
-        if now is not None:
-            self._close(face_id, now.last + now.step)
 
     def by_face(self) -> dict[int, list[Run]]:
         """End all runs and return them by face, the face that was there the longest first."""
-        for face_id in list(self._open):
-            self.lose(face_id)
+        for face_id, now in list(self._open.items()):
+            self._lose(face_id, now)
         return dict(sorted(self._done.items(), key=lambda face: -sum(run.end - run.begin for run in face[1])))
+
+    def _lose(self, face_id: int, now: _Open) -> None:
+        """End a run after its last frame, which lasts as long as the one before."""
+        self._close(face_id, now.last + now.step)
 
     def _close(self, face_id: int, t: float) -> None:
         ended = self._open.pop(face_id)

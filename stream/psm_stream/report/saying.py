@@ -17,7 +17,7 @@ class Saying:
 
     def see(self, label: str, t: float) -> None:
         """Take the next frame's label; "" if there is none."""
-        name, value = _parted(label)
+        name, value = parted(label)
         now = self._now
         if now is not None and now.label == name:
             self._now = Said(name, now.begin, t, max(now.most, value))
@@ -37,7 +37,7 @@ class Saying:
         self._now = None
 
 
-def _parted(label: str) -> tuple[str, float]:
+def parted(label: str) -> tuple[str, float]:
     """Part a label into words and value; 1 where it has none."""
     words, _, last = label.rpartition(" ")
     try:

@@ -5,33 +5,44 @@ from __future__ import annotations
 import numpy as np
 
 from psm_stream.report.axes import Scale, line, svg, text
-from psm_stream.report.markup import Markup, element, escaped, joined, number
+from psm_stream.report.markup import Markup, element, escaped, number
 from psm_stream.report.naming import Naming
 from psm_stream.report.palette import BEFORE as BEFORE_COLOUR
 from psm_stream.report.palette import INK, QUIET, colour_of, sign_of
 from psm_stream.report.story import BEFORE, NOISE, Plane
 
 _WIDTH, _HEIGHT = 540.0, 500.0
-_DOT = 4.6
+_DOT = 5.2
+_APART_PX = 18.0
 
 
 def scatter(plane: Plane, naming: Naming) -> Markup:
-    """Draw the plane; each cluster's id stands at the median of its faces."""
+    """Draw the plane; each cluster's id stands at the median of its faces, where another's does not stand already."""
     x, y = _scales(plane)
-    rows = sorted({naming.row_of(int(cluster)) for cluster in set(plane.clusters.tolist())}, key=_depth)
-    row_of = np.array([naming.row_of(int(cluster)) for cluster in plane.clusters])
-    dots, names = [], []
-    for row in rows:
+    row_of = np.array([naming.row_of(cluster) for cluster in plane.clusters.tolist()])
+    dots, middles = [], []
+    for row in sorted(set(row_of.tolist()), key=_depth):
         at = plane.xy[row_of == row]
         sign = sign_of(row, _DOT if row >= 0 else _DOT - 1)
-        path = "".join(f"M{number(x(left), 1)} {number(y(up), 1)}{sign}" for left, up in at)
+        signs = (element("path", d=f"M{number(x(left), 1)} {number(y(up), 1)}{sign}") for left, up in at)
         fill = BEFORE_COLOUR if row == BEFORE else colour_of(row)
         about = element("title", escaped(f"{naming.name(row)}: {len(at)} faces"))
-        dots.append(element("path", about, d=path, fill=fill, stroke="#fff", stroke_width=0.4))
+        dots.append(element("g", about, *signs, fill=fill, stroke="#fff", stroke_width=0.5))
         if row >= 0:
             left, up = np.median(at, axis=0)
-            names.append(text(x(left), y(up) + 4.5, row, text_anchor="middle", class_="halo", fill=INK))
-    return svg(_WIDTH, _HEIGHT, *_frame(plane), *dots, *names, label="Faces in two principal components")
+            middles.append((len(at), x(left), y(up), row))
+    return svg(_WIDTH, _HEIGHT, *_frame(plane), *dots, *_ids(middles), label="Faces in two principal components")
+
+
+def _ids(middles: list[tuple[int, float, float, int]]) -> list[Markup]:
+    """Write ids, those of the largest clusters first, and leave out what would lie on another. (faces, x, y, id)."""
+    written: list[tuple[float, float]] = []
+    ids = []
+    for _, x, y, row in sorted(middles, reverse=True):
+        if all(abs(x - left) > _APART_PX or abs(y - up) > _APART_PX - 4 for left, up in written):
+            written.append((x, y))
+            ids.append(text(x, y + 5, row, text_anchor="middle", class_="halo", fill=INK))
+    return ids
 
 
 def _frame(plane: Plane) -> list[Markup]:
@@ -61,9 +72,3 @@ def _depth(row: int) -> tuple[int, int]:
     """What is drawn first: the time before clusters, noise, the rare ones, then the others in order."""
     order = {BEFORE: 0, NOISE: 1, Naming.REST: 2}
     return (order.get(row, 3), row)
-
-
-def swatch(row: int) -> Markup:
-    """Return a small sign, for text."""
-    path = element("path", d=f"M5 5{sign_of(row, 8)}", fill=colour_of(row))
-    return joined([element("svg", path, width=10, height=10, viewBox="0 0 10 10", aria_hidden="true")])

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image as Picture
 
-from psm_stream.clusters.account import ClusterAccount
 from psm_stream.clusters.units import UNITS
 from psm_stream.report.axes import Scale, line, svg, text, ticks
-from psm_stream.report.markup import Markup, element, escaped, joined, number
+from psm_stream.report.markup import Markup, element, escaped, joined, number, shortened
 from psm_stream.report.naming import Naming
 from psm_stream.report.palette import FAINT, INK, QUIET, colour_of, sign_of
 from psm_stream.report.story import Story
@@ -31,29 +30,31 @@ def sheets(story: Story, naming: Naming) -> Markup:
     """Draw the sheets of all clusters that have a place of their own."""
     entries = {entry["cluster"]: entry for entry in story.table["clusters"]}
     reach = max(1.0, *(abs(z) for one in naming.shown for z in _profile(entries[one]).values()), 1.0)
-    return joined(_sheet(entries[cluster], naming, story.account, math.ceil(reach)) for cluster in naming.shown)
+    return joined(_sheet(entries[cluster], naming, story, math.ceil(reach)) for cluster in naming.shown)
 
 
-def _sheet(entry: Mapping[str, Any], naming: Naming, account: ClusterAccount, reach: float) -> Markup:
+def _sheet(entry: Mapping[str, Any], naming: Naming, story: Story, reach: float) -> Markup:
     cluster = entry["cluster"]
     path = element("path", d=f"M7 7{sign_of(cluster, 12)}", fill=colour_of(cluster))
     sign = element("svg", path, width=14, height=14, viewBox="0 0 14 14", aria_hidden="true")
     share = element("span", escaped(f"{entry['share']:.1%} of frames"), class_="share")
     head = element("h3", sign, escaped(f" Cluster {naming.name(cluster)}"), share)
-    crops = [crop for crop, _ in account.prototype_crops(cluster)[:_FACES]]
+    crops = [crop for crop, _ in story.account.prototype_crops(cluster)[:_FACES]]
     faces = element("div", *(_face(crop, naming.name(cluster)) for crop in crops), class_="faces")
     bars = _bars(_profile(entry), cluster, reach)
-    return element("article", head, element("div", element("div", faces, _figures(entry)), bars, class_="cols"))
+    return element("article", head, element("div", element("div", faces, _figures(entry, story)), bars, class_="cols"))
 
 
-def _figures(entry: Mapping[str, Any]) -> Markup:
+def _figures(entry: Mapping[str, Any], story: Story) -> Markup:
     dwell = entry["dwell_s"]
+    said, count = story.said_in.get(entry["cluster"], ("", 0))
     rows = {
         "Frames": f"{entry['frames']:,}",
-        "In all": _seconds(entry["seconds"]),
-        "Bouts": f"{entry['bouts']:,}",
-        "Stays": "" if dwell is None else f"{_seconds(dwell['p50'])} (median), {_seconds(dwell['max'])} at most",
-        "Strength": "" if entry["strength"] is None else f"{entry['strength']:.2f} (mean)",
+        "Bouts": f"{entry['bouts']:,}, {_seconds(entry['seconds'])} in all",
+        "Median stay": "" if dwell is None else _seconds(dwell["p50"]),
+        "Longest stay": "" if dwell is None else _seconds(dwell["max"]),
+        "Mean strength": "" if entry["strength"] is None else f"{entry['strength']:.2f}",
+        "The source says": f"{shortened(said.replace('_', ' '), 12)} ({count / entry['frames']:.0%})" if said else "",
     }
     lines = [
         element("tr", element("th", escaped(name)), element("td", escaped(fact))) for name, fact in rows.items() if fact
@@ -95,7 +96,7 @@ def _bars(profile: Mapping[str, float], cluster: int, reach: float) -> Markup:
         number_x = text(_LABELS - 128, y + 10, unit.name, text_anchor="end", fill=quiet)
         parts += [number_x, text(_LABELS - 122, y + 10, _WORDS[unit.name], fill=quiet, class_="unit")]
         if z is None:
-            parts.append(text(scale(0), y + 10, "not known", text_anchor="middle", fill=QUIET))
+            parts.append(text(scale(0) + 5, y + 10, "not measured", fill=QUIET, font_style="italic"))
             continue
         left, right = sorted((scale(0), scale(z)))
         about = element("title", escaped(f"{unit.name} {unit.meaning}: {z:+.2f}"))

@@ -95,14 +95,15 @@ class Quality:
 class Story:
     """Everything that is on the page.
 
-    about: facts in the order in which they are listed. clock: how times are to be read, or "".
+    about: facts in the order in which they are listed. has_own_time: times are the source's own.
     faces: runs of each face id. models: (model_id, begin) of each encoder in use, in order. fits: (version, time).
     account: what each cluster is. labels: what clusters are called, by id.
+    said_in: what the source says most often of a cluster's frames, and of how many.
     """
 
     title: str
     about: Mapping[str, str]
-    clock: str
+    has_own_time: bool
     span: tuple[float, float]
     faces: Mapping[int, Sequence[Run]]
     said: Sequence[Said]
@@ -112,5 +113,6 @@ class Story:
     account: ClusterAccount
     table: Mapping[str, Any]
     labels: Mapping[int, str]
+    said_in: Mapping[int, tuple[str, int]]
     plane: Plane | None
     quality: Quality

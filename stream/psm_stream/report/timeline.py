@@ -6,7 +6,7 @@ Above lie markers, encoders and clusterings, below what the source itself says, 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,7 @@ _LETTER_PX = 5.6
 _LEVELS = 3
 _LANE = 17.0
 _SOURCE_PX = 26.0
+_TINTS = ("#c9d3c0", "#dccdb8", "#bfccda", "#d9c6d4", "#cfcfc4", "#b9d2cf", "#e0c4c0", "#c8c4de")
 
 
 @dataclass(slots=True)
@@ -151,7 +152,7 @@ def _markers(sheet: _Sheet, markers: Sequence[Event]) -> None:
     for x, level, words in placed:
         y = base - 13.0 * level
         sheet.parts.append(line(x, y - 9, x, base + 6, stroke=QUIET, stroke_width=0.8))
-        sheet.parts.append(text(x + 3, y - 1, words, fill=INK))
+        sheet.parts.append(text(x + 3, y - 1, words, fill=INK, class_="over"))
     path = "".join(f"M{x:.1f} {number(base)}v6" for x in sorted(set(ticks)))
     sheet.parts.append(element("path", d=path, stroke=INK, stroke_width=1, fill="none"))
     hidden = len(markers) - len(placed)
@@ -180,18 +181,38 @@ def _source(sheet: _Sheet, said: Sequence[Said]) -> None:
     if not said:
         return
     sheet.name("the source says", sheet.y + _SOURCE_PX - 2)
-    free = 0.0
+    tint_of = {
+        label: _TINTS[place % len(_TINTS)] for place, label in enumerate(dict.fromkeys(one.label for one in said))
+    }
+    base, free, hidden = sheet.y + 12 + _SOURCE_PX, 0.0, False
     for one in said:
         x, end = sheet.time(one.begin), sheet.time(one.end)
         height = _SOURCE_PX * min(max(one.most, 0.0), 1.0)
+        box = {"x": x, "y": base - height, "width": max(end - x, 0.6), "height": height}
         about = element("title", escaped(f"{one.label} {one.most:g}"))
-        y = sheet.y + 12 + _SOURCE_PX - height
-        sheet.parts.append(element("rect", about, x=x, y=y, width=max(end - x, 0.6), height=height, fill="#c9d3c0"))
+        sheet.parts.append(element("rect", about, fill=tint_of[one.label], **box))
         words = shortened(one.label.replace("_", " "), 18)
         middle, half = (x + end) / 2, _LETTER_PX * len(words) / 2
         if height > 0 and middle - half > free and middle + half < WIDTH:
             free = middle + half + 6
-            sheet.parts.append(text(middle, y - 3, words, text_anchor="middle", fill=QUIET))
-    base = sheet.y + 12 + _SOURCE_PX
+            sheet.parts.append(text(middle, base - height - 3, words, text_anchor="middle", fill=QUIET))
+        else:
+            hidden = hidden or height > 0
     sheet.parts.append(line(LEFT, base, RIGHT, base, stroke=QUIET, stroke_width=0.6))
     sheet.y = base + 6
+    if hidden:
+        _legend(sheet, tint_of)
+
+
+def _legend(sheet: _Sheet, tint_of: Mapping[str, str]) -> None:
+    """Say which tint is which label, as far as a line goes."""
+    x = LEFT
+    for label, tint in tint_of.items():
+        words = shortened(label.replace("_", " "), 24)
+        width = 26 + _LETTER_PX * len(words)
+        if x + width > RIGHT:
+            break
+        sheet.parts.append(element("rect", x=x, y=sheet.y + 3, width=9, height=9, fill=tint))
+        sheet.parts.append(text(x + 13, sheet.y + 11, words, fill=QUIET))
+        x += width
+    sheet.y += 18
