@@ -155,6 +155,7 @@ class ClustersSettings(Section):
     """What embeddings are sorted into, while the stream runs."""
 
     method: Literal["hdbscan", "dbscan", "vocabulary", "off"] = "hdbscan"
+    """Clusters found in this stream's faces by HDBSCAN or DBSCAN, the tokens of a vocabulary, or nothing."""
     capacity: int = Field(default=1000, ge=50, le=10_000)
     """Faces that a clustering is fitted on; half of them recent, half kept so that rare expressions stay known."""
     rate_hz: float = Field(default=5.0, gt=0)

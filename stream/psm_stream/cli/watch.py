@@ -127,6 +127,10 @@ def _essence(message: ClientMessage) -> str:
         return f"confidence {header['confidence']:.2f}  box {' '.join(f'{side:.0f}' for side in header['box'])} px"
     if kind == "blendshapes":
         return f"strongest {int(message.array.argmax())} at {float(message.array.max()):.2f}"
+    if kind == "cluster":
+        return _cluster(header)
+    if message.topic == "stats.clusters":
+        return _meaning(message.value)
     if kind == "stats":
         return _statistics(message.value)
     if kind in ("marker", "log"):
@@ -135,6 +139,18 @@ def _essence(message: ClientMessage) -> str:
     own |= {key: header[key] for key in FIRST if header[key]}
     own |= {key: value for key, value in header.items() if key not in COMMON_KEYS | LEFT_OUT}
     return "  ".join(f"{key} {_short(value)}" for key, value in own.items() if not _is_nan(value))
+
+
+def _cluster(header: Mapping[str, Any]) -> str:
+    word = " ".join(part for part in (header.get("token"), header.get("name")) if part)
+    cluster = "none" if header["cluster"] < 0 else f"{header['cluster']}"
+    strength, outlier = header["cluster_strength"], header["outlier"]
+    return f"cluster {cluster:<5} strength {strength:.2f}  outlier {outlier:.2f}  {word}".rstrip()
+
+
+def _meaning(table: Mapping[str, Any]) -> str:
+    shares = (f"{one['name'] or one['cluster']} {one['share'] or 0:.0%}" for one in table.get("clusters", []))
+    return "  ".join((f"clusters {table.get('version')}:", *shares, f"none {table['noise']['share'] or 0:.0%}"))
 
 
 def _is_nan(value: object) -> bool:

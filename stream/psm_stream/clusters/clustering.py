@@ -20,8 +20,8 @@ class Change:
     """What happened to one cluster between two clusterings.
 
     born: a new id. returned: an id that had gone is there again. merged: `cluster` took in `others`, whose ids end.
-    split: `others` came out of `cluster`, which goes on. moved: some faces of `others` are in `cluster` now, and neither
-    that nor anything above says so. retired: nothing carries the id on.
+    split: `others` came out of `cluster`, which goes on. moved: some faces of `others` are in `cluster` now, and
+    nothing above says so. retired: nothing carries the id on.
     points: faces of the fit that are in `cluster` (for retired: that were).
     """
 
@@ -35,7 +35,7 @@ class Change:
 class Clustering:
     """One clustering of one encoder's vectors.
 
-    method: a key of `METHODS`. model_id: the encoder, or ANY_MODEL. version: 1, 2, ... in the order in which they were fitted.
+    method: a key of `METHODS`. model_id: the encoder, or ANY_MODEL. version: 1, 2, ... in the order of fitting.
     ids: [L] int32, the id of each of the method's own labels 0..L-1. changes: against the one before.
     fitted: the method's arrays. points: how many faces it was fitted on.
     """

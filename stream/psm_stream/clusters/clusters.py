@@ -87,7 +87,7 @@ class Clusters:
         self._waits = waits
         self._process = process
         self._version = 0
-        self._alive: frozenset[int] = frozenset()
+        self._firm: Mapping[int, int] = {}
         self._now = math.nan
         self._due_at = -math.inf
         self._faces_at_fit = 0
@@ -145,7 +145,7 @@ class Clusters:
             self._settle(what)
 
     def prepare(self, encoder: Encoder) -> None:
-        """Wait until there are clusters for an encoder that is about to run, or will not be. For the loader's thread."""
+        """Wait until there are clusters for an encoder that is about to run, or will not be. For its loader's thread."""
         wanted = Wanted(encoder)
         self._post(wanted)
         try:
@@ -231,7 +231,7 @@ class Clusters:
     def _begin(self, encoder: Encoder, why: str) -> None:
         self._asked = ""
         self._faces_at_fit = self._reservoir.written
-        task = Task(self.rows, encoder, self._settings, self._alive, self.next_id, self._version + 1, why)
+        task = Task(self.rows, encoder, self._settings, self._firm, self.next_id, self._version + 1, why)
         if self._waits:
             self.take(self._try(task))
             return
@@ -247,11 +247,16 @@ class Clusters:
     def _accept(self, fitted: Fitted) -> None:
         clustering = fitted.order.clustering
         self._version = clustering.version
-        self._alive = frozenset(int(one) for one in clustering.ids)
-        self.next_id = fitted.next_id
+        self._firm, self.next_id = fitted.matching.firm, fitted.matching.next_id
         self._fit_points, self._fit_noise = clustering.points, fitted.noise
-        self._due_at = self._now + (self._settings.every_s if self._alive else AGAIN_S)
-        self._reservoir.update(fitted.keys, vectors=fitted.vectors, model_id=clustering.model_id, known=fitted.known)
+        self._due_at = self._now + (self._settings.every_s if self._firm else AGAIN_S)
+        self._reservoir.update(
+            fitted.keys,
+            vectors=fitted.vectors,
+            model_id=clustering.model_id,
+            known=fitted.matching.known,
+            before=fitted.matching.before,
+        )
         if self._is_frozen():
             self._held.append(fitted.order)
         else:
