@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psm_stream.clusters.clustering import Clustering
-from psm_stream.clusters.identity import match
+from psm_stream.clusters.identity import Matching, match
 from psm_stream.clusters.process import ClusterProcess
 from psm_stream.clusters.reservoir import Row
 from psm_stream.config import ClustersSettings
@@ -25,7 +25,8 @@ do worse: a thread that is put aside while it holds the interpreter's lock holds
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be fitted. encoder: whose clusters. alive: ids of the clustering before. next_id: the first free one.
+    """What is to be fitted. encoder: whose clusters. firm: ids of the clustering before, and how firm each is. next_id:
+    the first free one.
 
     version: of the clustering to come. reason: who asked. pause_s: after each face that is encoded again.
     """
@@ -33,7 +34,7 @@ class Task:
     rows: Sequence[Row]
     encoder: Encoder
     settings: ClustersSettings
-    alive: frozenset[int]
+    firm: Mapping[int, int]
     next_id: int
     version: int
     reason: str
@@ -44,16 +45,15 @@ class Task:
 class Fitted:
     """What a fit came to.
 
-    keys: the rows. known: [n] int32, the last cluster that each was in, now. vectors: [n, D], of the task's encoder; None
-    where all were before. noise: how many rows are in none. next_id: the first free id now.
+    keys: the rows. matching: their ids now. vectors: [n, D], of the task's encoder; None where all were before. noise:
+    how many rows are in none.
     """
 
     order: Recluster
     keys: tuple[int, ...]
-    known: NDArray[np.int32]
+    matching: Matching
     vectors: NDArray[np.float32] | None
     noise: int
-    next_id: int
 
 
 def fit(task: Task, process: ClusterProcess, is_wanted: Callable[[], bool] = lambda: True) -> Fitted:
@@ -61,7 +61,8 @@ def fit(task: Task, process: ClusterProcess, is_wanted: Callable[[], bool] = lam
     vectors = encode(task, is_wanted)
     known = np.array([row.known for row in task.rows], np.int32)
     made = process.fit(task.settings.method, vectors, task.settings)
-    matching = match(known, made.labels, task.alive, task.next_id)
+    before = np.array([row.before for row in task.rows], np.int32)
+    matching = match(known, made.labels, frozenset(task.firm), task.next_id, before=before, firm=task.firm)
     clustering = Clustering(
         method=task.settings.method,
         model_id=task.encoder.model_id,
@@ -74,7 +75,7 @@ def fit(task: Task, process: ClusterProcess, is_wanted: Callable[[], bool] = lam
     keys = tuple(row.key for row in task.rows)
     is_stale = any(row.model_id != task.encoder.model_id for row in task.rows)
     order, noise = Recluster(clustering, task.reason), int(np.sum(made.labels < 0))
-    return Fitted(order, keys, matching.known, vectors if is_stale else None, noise, matching.next_id)
+    return Fitted(order, keys, matching, vectors if is_stale else None, noise)
 
 
 def encode(task: Task, is_wanted: Callable[[], bool]) -> NDArray[np.float32]:
