@@ -102,7 +102,7 @@ class Collector:
         if assigned.version and embedding.face.frame.label:
             self._said_in[cluster][parted(embedding.face.frame.label)[0]] += 1
         self._account.see(embedding)
-        self._runs.see(embedding.face.face_id, cluster, t)
+        self._runs.see(embedding.face.face_id, cluster, assigned.version, t)
         self._sample.offer(embedding, cluster)
 
     def _sighting(self, sighting: Faces | NoFace) -> None:

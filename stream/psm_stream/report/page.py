@@ -8,11 +8,12 @@ from psm_stream.report import quality
 from psm_stream.report.axes import clock
 from psm_stream.report.markup import Markup, element, escaped, joined
 from psm_stream.report.naming import Naming
+from psm_stream.report.runs import PASSING_S
 from psm_stream.report.scatter import scatter
 from psm_stream.report.sheets import sheets
 from psm_stream.report.story import Story
 from psm_stream.report.timeline import timeline
-from psm_stream.report.transitions import has_transitions, transitions
+from psm_stream.report.transitions import matrix_of, transitions
 
 _MOST_EVENTS = 60
 _NOTHING_LOADED = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -97,17 +98,14 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
                 ),
             )
         )
-    if has_transitions(story):
-        beside.append(
-            _figure(
-                transitions(story, naming),
-                captions.next(
-                    "Transitions.",
-                    "How often the face went from one cluster (row) straight to another (column); the darker, the "
-                    "larger a share of its row. –: noise.",
-                ),
-            )
+    matrix = matrix_of(story, naming)
+    if matrix is not None:
+        caption = captions.next(
+            "Transitions.",
+            "How often the face went from one cluster (row) to another (column), straight or through less than "
+            f"{PASSING_S:g} s of noise; the darker, the larger a share of its row. –: noise that lasted longer.",
         )
+        beside.append(_figure(transitions(matrix, naming), caption))
     if beside:
         parts.append(element("div", *beside, class_="pair"))
     if naming.shown:

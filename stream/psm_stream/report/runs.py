@@ -1,19 +1,25 @@
-"""Runs: which cluster each face is in, from when to when."""
+"""Runs: which cluster each face is in, from when to when, and from which to which it goes."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from psm_stream.clusters.bouts import GAP_S
-from psm_stream.report.story import Run
+from psm_stream.report.story import NOISE, Run
+
+PASSING_S = 0.5
+"""Noise that lasts less is a face between two expressions."""
 
 
 @dataclass(slots=True)
 class _Open:
     cluster: int
+    is_move: bool
     begin: float
     last: float
-    step: float
+    step: float = 0.0
 
 
 class Runs:
@@ -25,18 +31,22 @@ class Runs:
     def __init__(self) -> None:
         self._done: dict[int, list[Run]] = {}
         self._open: dict[int, _Open] = {}
+        self._version: dict[int, int] = {}
 
-    def see(self, face_id: int, cluster: int, t: float) -> None:
-        """Take a frame of a face. Those of one face come in order of time."""
-        now = self._open.get(face_id)
+    def see(self, face_id: int, cluster: int, version: int, t: float) -> None:
+        """Take a frame of a face: its cluster, by which clustering, and when. Those of one face come in order."""
+        now, is_move = self._open.get(face_id), False
         if now is not None and t - now.last <= GAP_S:
             if now.cluster == cluster:
                 now.step, now.last = t - now.last, t
+                self._version[face_id] = version
                 return
+            is_move = self._version[face_id] == version
             self._close(face_id, t)
         elif now is not None:
             self._lose(face_id, now)
-        self._open[face_id] = _Open(cluster, t, t, 0.0)
+        self._open[face_id] = _Open(cluster, is_move, t, t)
+        self._version[face_id] = version
 
     def by_face(self) -> dict[int, list[Run]]:
         """End all runs and return them by face, the face that was there the longest first."""
@@ -50,4 +60,19 @@ class Runs:
 
     def _close(self, face_id: int, t: float) -> None:
         ended = self._open.pop(face_id)
-        self._done.setdefault(face_id, []).append(Run(ended.cluster, ended.begin, t))
+        self._done.setdefault(face_id, []).append(Run(ended.cluster, ended.begin, t, ended.is_move))
+
+
+def moves(faces: Iterable[Sequence[Run]]) -> Counter[tuple[int, int]]:
+    """Count moves (from, to) of faces from cluster to cluster; noise that lasts PASSING_S or more is one of them."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for runs in faces:
+        place: int | None = None
+        for run in runs:
+            place = place if run.is_move else None
+            if run.cluster == NOISE and run.end - run.begin < PASSING_S:
+                continue
+            if place is not None and place != run.cluster:
+                counts[place, run.cluster] += 1
+            place = run.cluster
+    return counts

@@ -21,11 +21,15 @@ BEFORE = -2
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A face is in one cluster, or one state, from begin to end without a break."""
+    """A face is in one cluster, or one state, from begin to end without a break.
+
+    is_move: it came there from the run before, by itself: it was not away, and no new clustering says so.
+    """
 
     cluster: int
     begin: float
     end: float
+    is_move: bool
 
 
 @dataclass(frozen=True, slots=True)

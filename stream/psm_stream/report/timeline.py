@@ -74,7 +74,7 @@ def _face(sheet: _Sheet, naming: Naming, runs: Sequence[Run], name: str) -> list
         by_row[naming.row_of(run.cluster)].append(run)
     total = sum(run.end - run.begin for run in runs if run.cluster != BEFORE) or 1.0
     rows = [*naming.shown, *(row for row in (naming.REST, NOISE, BEFORE) if row in by_row)]
-    height = 18.0 if len(rows) <= 14 else 14.0 if len(rows) <= 26 else 11.0
+    height = 22.0 if len(rows) <= 9 else 18.0 if len(rows) <= 14 else 14.0 if len(rows) <= 26 else 11.0
     parts: list[Markup] = []
     if name:
         sheet.y += 12
@@ -195,7 +195,7 @@ def _source(sheet: _Sheet, said: Sequence[Said]) -> None:
         middle, half = (x + end) / 2, _LETTER_PX * len(words) / 2
         if height > 0 and middle - half > free and middle + half < WIDTH:
             free = middle + half + 6
-            sheet.parts.append(text(middle, base - height - 3, words, text_anchor="middle", fill=QUIET))
+            sheet.parts.append(text(middle, base - _SOURCE_PX - 3, words, text_anchor="middle", fill=QUIET))
         else:
             hidden = hidden or height > 0
     sheet.parts.append(line(LEFT, base, RIGHT, base, stroke=QUIET, stroke_width=0.6))

@@ -9,6 +9,7 @@ from psm_stream.report.axes import svg, text
 from psm_stream.report.markup import Markup, element, escaped, number, shortened
 from psm_stream.report.naming import Naming
 from psm_stream.report.palette import INK, QUIET, blend, colour_of, sign_of
+from psm_stream.report.runs import moves
 from psm_stream.report.story import NOISE, Story
 
 _WIDTH = 540.0
@@ -20,14 +21,26 @@ _CELL_WITH_ID = 14.0
 _SELF = "#f0f0f0"
 
 
-def has_transitions(story: Story) -> bool:
-    """Whether anything went anywhere."""
-    return len(story.table["transitions"]["clusters"]) > 1
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """counts[row][column]: how often a face went from clusters[row] to clusters[column]."""
+
+    clusters: Sequence[int]
+    counts: Sequence[Sequence[int]]
 
 
-def transitions(story: Story, naming: Naming) -> Markup:
-    """Draw the matrix: a row says where a cluster's bouts went on to; the darker, the larger a share of them."""
-    clusters, counts = story.table["transitions"]["clusters"], story.table["transitions"]["counts"]
+def matrix_of(story: Story, naming: Naming) -> Matrix | None:
+    """Count the moves of all faces between the clusters that have a place on the page; None if there are none."""
+    moved = moves(story.faces.values())
+    ends = {end for pair in moved for end in pair}
+    clusters = [one for one in (NOISE, *naming.shown) if one in ends]
+    counts = [[moved[source, target] for target in clusters] for source in clusters]
+    return Matrix(clusters, counts) if any(map(any, counts)) else None
+
+
+def transitions(matrix: Matrix, naming: Naming) -> Markup:
+    """Draw the matrix: a row says where a face went on to; the darker, the larger a share of the row."""
+    clusters, counts = matrix.clusters, matrix.counts
     grid = _Grid(min(_LARGEST_CELL, (_WIDTH - _LEFT - 8) / len(clusters)), clusters, naming)
     parts = [text(_LEFT + grid.cell * len(clusters) / 2, 12, "to", text_anchor="middle", fill=QUIET)]
     for row in range(len(clusters)):
