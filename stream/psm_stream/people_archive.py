@@ -28,7 +28,7 @@ from psm_stream.config import wrong_name
 from psm_stream.errors import AdaptationError, ConfigError
 from psm_stream.people import CLUSTERS, Model
 from psm_stream.people_keep import files_of, result_files
-from psm_stream.sources.redact import printable
+from psm_stream.redact import printable
 
 _PERSON = r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})/"
 _OF_MODEL = re.compile(_PERSON + r"([0-9]{1,9})/(?:checkpoint/)?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")

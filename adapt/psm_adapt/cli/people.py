@@ -30,7 +30,7 @@ from psm_stream.cli.common import Parser, nearest, put
 from psm_stream.errors import ConfigError, PsmError
 from psm_stream.people import Model
 from psm_stream.people_archive import Contents, Found, pack, unpacked
-from psm_stream.sources.redact import printable
+from psm_stream.redact import printable
 
 _USAGE = "psm-adapt people [VERB] [OPTIONS]"
 _EPILOG = "verbs: list (the default), show NAME, export NAME, import PLACE, delete NAME, verify [NAME]"

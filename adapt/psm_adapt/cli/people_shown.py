@@ -14,7 +14,7 @@ from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.errors import PsmError
 from psm_stream.people import Model
 from psm_stream.people_clusters import StoredClusters
-from psm_stream.sources.redact import printable
+from psm_stream.redact import printable
 
 
 @dataclass(frozen=True, slots=True)
