@@ -158,6 +158,7 @@ def _signals(live: Live) -> Iterator[None]:
 
 def _introduction(live: Live, seconds: float) -> str:
     from psm_stream.adaptation.words import intention
+    from psm_stream.clusters import words
 
     about = live.parts.describe(live.pipeline.encoder)
     whose = live.pipeline.encoder.bundle.manifest.person
@@ -168,9 +169,11 @@ def _introduction(live: Live, seconds: float) -> str:
     is_new = person and not newest_model(person) and live.parts.settings.encoder.model is None
     stranger = f"\nno model of {person} yet: the general encoder runs" if is_new else ""
     ports = live.parts.sockets.ports
+    known = len(live.parts.known.faces) if live.parts.known is not None else 0
     return (
         f"psm-stream {about['version']}: {about['source']}, {model}{untrained}{stranger}\n"
         f"{intention(live.parts.plan, live.parts.settings)}\n"
+        f"{words.intention(live.parts.settings.clusters, known)}\n"
         f"ready in {seconds:.1f} s; control on port {ports.control}, embeddings on {ports.publish}, Ctrl-C stops"
     )
 

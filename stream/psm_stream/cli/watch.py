@@ -129,12 +129,13 @@ def _essence(message: ClientMessage) -> str:
         return f"strongest {int(message.array.argmax())} at {float(message.array.max()):.2f}"
     if kind == "cluster":
         return _cluster(header)
-    if message.topic == "stats.clusters":
-        return _meaning(message.value)
     if kind == "stats":
-        return _statistics(message.value)
-    if kind in ("marker", "log"):
-        return json.dumps(message.value, ensure_ascii=False)[1:-1]
+        return _meaning(message.value) if message.topic == "stats.clusters" else _statistics(message.value)
+    return json.dumps(message.value, ensure_ascii=False)[1:-1] if kind in ("marker", "log") else _facts(header)
+
+
+def _facts(header: Mapping[str, Any]) -> str:
+    """Whatever keys it has of its own."""
     own = {"face": header["face_id"]} if header["face_id"] >= 0 else {}
     own |= {key: header[key] for key in FIRST if header[key]}
     own |= {key: value for key, value in header.items() if key not in COMMON_KEYS | LEFT_OUT}

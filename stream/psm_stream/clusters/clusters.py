@@ -145,7 +145,7 @@ class Clusters:
             self._settle(what)
 
     def prepare(self, encoder: Encoder) -> None:
-        """Wait until there are clusters for an encoder that is about to run, or will not be. For its loader's thread."""
+        """Wait until an encoder that is about to run has clusters, or will not get any. For the loader's thread."""
         wanted = Wanted(encoder)
         self._post(wanted)
         try:

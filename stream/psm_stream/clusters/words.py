@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from psm_stream.config import ClustersSettings
+
 _NEWS = {
     "cluster.born": "cluster {cluster} is new ({points} faces)",
     "cluster.returned": "cluster {cluster} is back ({points} faces)",
@@ -21,6 +23,19 @@ _ASKED = {
     "person": "as this person had them",
     "vocabulary": "of the vocabulary",
 }
+
+
+def intention(settings: ClustersSettings, known: int) -> str:
+    """Say at the start of a run what it does of clusters. known: how many this person has from earlier sessions."""
+    if settings.method == "off":
+        return "clusters off: as asked"
+    if settings.method == "vocabulary":
+        return f"tokens of the vocabulary {settings.vocabulary}"
+    if known:
+        first = f"clusters by {settings.method}, beginning with {known} of earlier sessions"
+    else:
+        first = f"clusters by {settings.method} as soon as {settings.first_faces} faces are there"
+    return f"{first}, then every {settings.every_s:g} s"
 
 
 def news(subject: str, fields: Mapping[str, Any]) -> str:
