@@ -1,5 +1,6 @@
 """The contract of every clustering method, and of the table."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -142,12 +143,16 @@ def test_where_nothing_is_dense_everything_is_noise(name: str, rng: np.random.Ge
         assert METHODS[name].assigner(made.fitted)(vectors[0]) == (-1, 0.0, 1.0)
 
 
-def test_the_table_loads_nothing_that_fits() -> None:
-    """The stream's own process has the table, and assigns; what fits is a process apart."""
+def test_a_stream_that_sorts_faces_has_loaded_nothing_that_fits(tmp_path: Path) -> None:
+    """What fits is a process apart; hdbscan and scikit-learn would take the stream a second and 100 MB."""
+    options = ["--pace", "fast", "--frames", "60", "--control-port", "auto", "--adapt", "off", "--quiet"]
+    options += ["--clusters.first_faces", "50", "--summary", str(tmp_path / "summary.json")]
     code = (
-        "import sys, numpy as np; from psm_stream.clusters.methods import METHODS\n"
-        "import psm_stream.clusters.process\n"
+        "import sys; from psm_stream.cli.stream import main\n"
+        f"assert main({options!r}) == 0\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules} & {'hdbscan', 'sklearn', 'scipy', 'joblib'}))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == ""
+    clusters = json.loads((tmp_path / "summary.json").read_text())["clusters"]
+    assert (clusters["method"], clusters["version"]) == ("hdbscan", 1)  # it did fit, elsewhere
