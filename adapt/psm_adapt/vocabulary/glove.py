@@ -63,9 +63,10 @@ def train_vectors(
     losses = np.zeros(settings.iterations)
     for iteration in range(settings.iterations):
         word, context = sides
-        errors = word[:, :-1] @ context[:, :-1].T + word[:, -1:] + context[:, -1] - logs
-        weighted = weights * errors
-        losses[iteration] = 0.5 * float((weighted * errors).sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # told below, in words
+            errors = word[:, :-1] @ context[:, :-1].T + word[:, -1:] + context[:, -1] - logs
+            weighted = weights * errors
+            losses[iteration] = 0.5 * float((weighted * errors).sum())
         if not np.isfinite(losses[iteration]):
             raise TrainingError(f"the loss of iteration {iteration + 1} is not finite; give a lower --rate")
         gradients = [_gradient(weighted, context), _gradient(weighted.T, word)]

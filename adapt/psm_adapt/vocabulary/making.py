@@ -124,7 +124,7 @@ def train(
 
 def _limit(distances: NDArray[np.float64]) -> float:
     """Return the distance that WITHIN of all faces keep. Where each face is a centre it is as good as 0."""
-    return max(float(np.quantile(distances, WITHIN)), float(np.finfo(np.float32).tiny))
+    return max(float(np.quantile(distances, WITHIN, method="higher")), float(np.finfo(np.float32).tiny))
 
 
 def _deviations(points: NDArray[np.float32]) -> NDArray[np.float32]:

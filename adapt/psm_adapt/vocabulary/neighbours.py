@@ -39,14 +39,17 @@ def vector_of(vocabulary: Vocabulary, token: str) -> NDArray[np.float32]:
 
 
 def by_vectors(vocabulary: Vocabulary, token: str, most: int) -> list[Neighbour]:
-    """Return the tokens whose vectors point most nearly the same way; nearness is the cosine.
+    """Return the tokens whose vectors point most nearly the same way from the mean of all; nearness is the cosine.
+
+    What all vectors have in common says how often tokens are there at all, and would make the commonest everybody's
+    neighbour (Mu, Viswanath 2018).
 
     Raises ConfigError: the vocabulary has no vectors, or none of this token.
     """
     if not vocabulary.vector_tokens:
         raise ConfigError("the vocabulary has no vectors; psm-adapt vocabulary train makes them, or give --by centres")
     _check(token, vocabulary.vector_tokens, "vector")
-    vectors = vocabulary.vectors.astype(np.float64)
+    vectors = vocabulary.vectors - vocabulary.vectors.mean(axis=0, dtype=np.float64)
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     cosines = units @ units[vocabulary.vector_tokens.index(token)]
     return _nearest(vocabulary, vocabulary.vector_tokens, cosines, token, most)
