@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import psm_stream
+from psm_stream.clusters.account import ClusterAccount
 from psm_stream.replay import Replay
 from psm_stream.telemetry import Telemetry
-from psm_stream.values import Embedding, Faces, Marker, NoFace, Notice, Result
+from psm_stream.values import Embedding, Faces, Marker, NameCluster, NoFace, Notice, Result
 from psm_stream.wire.ingress import About, Arrival, Ingress, Order
-from psm_stream.wire.messages import HeaderFormat, LogLine, Message, MessageBuilder
+from psm_stream.wire.messages import HeaderFormat, LogLine, Message, MessageBuilder, json_bytes
 from psm_stream.wire.ports import Sockets
 from psm_stream.wire.publisher import Publisher
 
 HEARTBEAT_EVERY_S = 2.0
 STATS_EVERY_S = 1.0
+MEANING_EVERY_S = 10.0
 
 ONLY_REPLAY = "ERROR this is a replay: it takes markers, questions and QUIT"
 
@@ -61,11 +63,12 @@ class Player:
         self._publisher = Publisher(sockets)
         self._builder = MessageBuilder(self._session, header_format, self._clock)
         self._telemetry = Telemetry(self._clock)
+        self._account = ClusterAccount()
         self._ports = sockets.ports
         self._is_told_to_quit = False
         self._embeddings = 0
         self._stats: dict[str, Any] = self._summary()
-        self._next_heartbeat = self._next_stats = self._clock()
+        self._next_heartbeat = self._next_stats = self._next_meaning = self._clock()
 
     def run(self) -> Played:
         """Publish from the beginning to the end. Raises SessionError: the log is damaged on the way."""
@@ -95,8 +98,13 @@ class Player:
                 self._publisher.send(message)
             if isinstance(result, Embedding):
                 self._embeddings += 1
+                self._account.see(result)
                 if self._is_paced:  # else the recorded times lie ahead of the clock
                     self._telemetry.published(result.face.frame.t_capture, self._clock())
+            elif isinstance(result, Notice) and result.subject == "cluster.fitted":
+                self._next_meaning = self._clock()
+        if isinstance(value, NameCluster):
+            self._account.named(value)
         if isinstance(value, Faces | NoFace):
             self._telemetry.count(value)
             self._send_latest(results)
@@ -127,11 +135,16 @@ class Player:
             raise item
         if isinstance(item, Order):
             self._is_told_to_quit |= item.command == "QUIT"
-            item.reply.set_result("OK" if item.command == "QUIT" else ONLY_REPLAY)
+            item.reply.set_result(self._answer(item.command))
         elif isinstance(item, LogLine):
             self._publisher.send(self._builder.log(item))
         elif isinstance(item, Marker):
             self._publish(item, self._replay.pipeline.step(item))
+
+    def _answer(self, command: str) -> str:
+        if command == "CLUSTERS":
+            return json_bytes(self._account.table()).decode()
+        return "OK" if command == "QUIT" else ONLY_REPLAY
 
     def _beat(self, now: float) -> None:
         if now >= self._next_heartbeat:
@@ -141,6 +154,9 @@ class Player:
             self._stats = self._summary()
             self._publisher.send(self._builder.stats(self._stats))
             self._next_stats = max(self._next_stats + STATS_EVERY_S, now)
+        if now >= self._next_meaning and self._replay.pipeline.sorter.is_on:
+            self._publisher.send(self._builder.stats(self._account.table(), "clusters"))
+            self._next_meaning = now + MEANING_EVERY_S
 
     def _state(self) -> dict[str, Any]:
         """What STATUS answers; called from the ingress thread."""
