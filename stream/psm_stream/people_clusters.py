@@ -78,17 +78,22 @@ def prototypes(rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> S
     """Choose what is kept of a session's faces: of each cluster at most 32, from where it is densest.
 
     Those hold a cluster together and apart from others in the next session's fit; as many at random, or far from each
-    other, let clusters flow together there (docs/people.md). Faces whose vectors are by another encoder than most are
-    left out, and so is noise. Who is in the picture is not asked.
+    other, let clusters flow together there (docs/people.md). A cluster that another took in is kept apart, in case that
+    it parts again. Faces whose vectors are by another encoder than most are left out, and so is noise. Who is in the
+    picture is not asked.
     """
-    of_clusters = [row for row in rows if row.known >= 0]
-    model_id = Counter(row.model_id for row in of_clusters).most_common(1)[0][0] if of_clusters else ""
+    of_clusters = [(row.before if row.before >= 0 else row.known, row) for row in rows if row.known >= 0]
+    model_id = Counter(row.model_id for _, row in of_clusters).most_common(1)[0][0] if of_clusters else ""
     by_id: dict[int, list[Row]] = {}
-    for row in of_clusters:
+    for cluster, row in of_clusters:
         if row.model_id == model_id:
-            by_id.setdefault(row.known, []).append(row)
-    chosen = [theirs[at] for _, theirs in sorted(by_id.items()) for at in _densest([row.vector for row in theirs])]
-    kept = tuple(_seed(at, row.crop, row.vector, model_id, row.known) for at, row in enumerate(chosen))
+            by_id.setdefault(cluster, []).append(row)
+    chosen = [
+        (cluster, theirs[at])
+        for cluster, theirs in sorted(by_id.items())
+        for at in _densest([row.vector for row in theirs])
+    ]
+    kept = tuple(_seed(at, row.crop, row.vector, model_id, cluster) for at, (cluster, row) in enumerate(chosen))
     known = {cluster: name for cluster, name in sorted(names.items()) if cluster in by_id and name}
     return StoredClusters(next_id, known, model_id, kept)
 

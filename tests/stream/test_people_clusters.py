@@ -123,6 +123,13 @@ def test_what_is_kept_is_of_one_encoder_and_known() -> None:
     assert (stored.model_id, stored.next_id, stored.names, stored.faces) == (MODEL, 9, {1: "frown"}, {0: 4, 1: 4})
 
 
+def test_a_cluster_that_another_took_in_is_kept_apart() -> None:
+    rows = [replace(a_row(key), before=3 if key % 2 else -1) for key in range(6)]
+    stored = prototypes(rows, 4, {3: "smile"})
+    assert (stored.faces, stored.names) == ({0: 3, 3: 3}, {3: "smile"})
+    assert {row.before for row in stored.rows} == {-1}
+
+
 def test_the_densest_are_kept_and_each_once() -> None:
     draw = np.random.default_rng(3)
     dense, thin = draw.normal(0, 0.1, (40, 4)), draw.normal(0, 3, (60, 4))
@@ -147,6 +154,7 @@ class Session:
     known: StoredClusters | None = None
     next_id: int = 0
     alive: frozenset[int] = frozenset()
+    firm: dict[int, int] = field(default_factory=dict)
     assign: Callable[[NDArray[np.float32]], int] = lambda _: -1
     seen: list[tuple[str, int]] = field(default_factory=list)
 
@@ -162,9 +170,12 @@ class Session:
         vectors = np.stack([row.vector for row in rows])
         made = METHODS["hdbscan"].fit(vectors, SETTINGS)
         known = np.array([row.known for row in rows], np.int32)
-        matching = match(known, made.labels, self.alive, self.next_id)
+        before = np.array([row.before for row in rows], np.int32)
+        matching = match(known, made.labels, self.alive, self.next_id, before=before, firm=self.firm)
         self.alive, self.next_id = matching.alive, matching.next_id
-        self.reservoir.update([row.key for row in rows], vectors=None, model_id=MODEL, known=matching.known)
+        keys = [row.key for row in rows]
+        self.reservoir.update(keys, vectors=None, model_id=MODEL, known=matching.known, before=matching.before)
+        self.firm = matching.firm
         assigner, ids = METHODS["hdbscan"].assigner(made.fitted), np.append(matching.ids, -1)
         self.assign = lambda vector: int(ids[assigner(vector)[0]])
 
