@@ -18,7 +18,7 @@ from psm_stream.clusters.clustering import Change, Kind
 HALF = 0.5
 """A cluster carries an id on only if it has this share of the id's faces, or consists of them to this share."""
 RETURN = 0.75
-"""An id that had gone returns only where this share of its faces is."""
+"""An id that had gone returns where this share of its faces is, whatever else is there."""
 RETURNING = 0.5
 """What the likeness of an id that had gone counts, beside one that goes on."""
 FIRM = 3
@@ -65,8 +65,9 @@ def match(
     counts only if the cluster has half of the id's faces, or half of the cluster's faces are the id's. So a split's
     largest part keeps the id, a merge keeps that of the larger part, and what drifts slowly stays what it is.
 
-    Returning: an id that is not alive is paired like the others, at half the likeness, where three quarters of its
-    faces are. Faces whose id ended in another remember the one that ended, so that its parts find their ids again.
+    Returning: an id that is not alive is paired like the others, at half the likeness, if three quarters of its faces
+    are in the cluster, or half of them, and they are half of those there that remember any. A face whose id ended in
+    another remembers the one that ended, for as long as it stays in the other, so that what parts again finds its ids.
 
     Splitting: fits of almost the same faces differ in whether a cluster is one or several. A cluster most of whose
     faces come from one id that another carries on is shown as that id, until the id's firmness, which begins at 1 (3
@@ -78,7 +79,7 @@ def match(
 
     Args:
         known: [n], the last id of each face, -1 for none.
-        labels: [n], the new cluster of each face, 0, 1, ..., -1 for noise.
+        labels: [n], the new cluster of each face, 0..L-1, each of which occurs, or -1 for noise.
         alive: Ids of the clusters before.
         next_id: The first id that was never given. New ids go to the largest cluster first.
         before: [n], the `before` of earlier matchings, -1 for new faces.
@@ -87,7 +88,7 @@ def match(
     before = np.full_like(known, -1) if before is None else before
     firm = dict.fromkeys(alive, 1) | dict(firm or {})
     ids = _carried(np.where(before >= 0, before, known), labels, alive)
-    apart = _keep_together(ids, known, labels, alive, firm)
+    apart = _settle(ids, known, labels, alive, firm)
     unnamed = np.flatnonzero(ids < 0)
     sizes = np.bincount(labels[labels >= 0], minlength=len(ids))[unnamed]
     ids[unnamed[np.argsort(-sizes, kind="stable")]] = next_id + np.arange(len(unnamed))
@@ -97,7 +98,7 @@ def match(
     return Matching(
         ids=ids,
         known=np.where(now >= 0, now, known),
-        before=_remembered(known, now, before, alive - here, here),
+        before=_remembered(known, now, before, alive, here),
         changes=changes,
         firm={one: _firmness(one, firm.get(one), one in apart, changes) for one in sorted(here)},
         next_id=next_id + len(unnamed),
@@ -111,10 +112,13 @@ def _carried(remembered: Ids, labels: Ids, alive: frozenset[int]) -> Ids:
     old, row = np.unique(remembered[is_both], return_inverse=True)
     table = np.zeros((len(old), count), np.int64)
     np.add.at(table, (row, labels[is_both]), 1)
-    faces, size = table.sum(axis=1, keepdims=True), np.bincount(labels[labels >= 0], minlength=count)
+    faces, there = table.sum(axis=1, keepdims=True), table.sum(axis=0)
+    size = np.bincount(labels[labels >= 0], minlength=count)
     is_alive = np.isin(old, list(alive))[:, None]
-    may = (table > 0) & ((table >= HALF * faces) | (table >= HALF * size)) & (is_alive | (table >= RETURN * faces))
-    likeness = table / np.maximum(faces + table.sum(axis=0) - table, 1)
+    goes_on = (table >= HALF * faces) | (table >= HALF * size)
+    returns = (table >= RETURN * faces) | ((table >= HALF * faces) & (table >= HALF * there))
+    may = (table > 0) & np.where(is_alive, goes_on, returns)
+    likeness = table / np.maximum(faces + there - table, 1)
     ids = np.full(count, -1, np.int32)
     for one, label in assign(np.where(may, likeness * np.where(is_alive, 1.0, RETURNING), 0.0)):
         if may[one, label]:
@@ -122,17 +126,23 @@ def _carried(remembered: Ids, labels: Ids, alive: frozenset[int]) -> Ids:
     return ids
 
 
-def _keep_together(ids: Ids, known: Ids, labels: Ids, alive: frozenset[int], firm: Mapping[int, int]) -> frozenset[int]:
-    """Write the id of the whole into `ids`, for each part that is in doubt. Returns the ids that are apart."""
+def _settle(ids: Ids, known: Ids, labels: Ids, alive: frozenset[int], firm: Mapping[int, int]) -> frozenset[int]:
+    """Write into `ids` the ids that memories must not end, and those of wholes whose split is in doubt.
+
+    Returns the ids that are apart.
+    """
     settled = alive & frozenset(ids.tolist())
     others = [label for label, one in enumerate(ids.tolist()) if one not in settled]
+    sizes = np.bincount(labels[labels >= 0], minlength=len(ids))
     apart: set[int] = set()
-    for label in sorted(others, key=lambda label: bool(ids[label] < 0)):  # those that would return before the new
+    for label in sorted(others, key=lambda label: (ids[label] < 0, -sizes[label])):  # those that would return first
         source = _most_of(known[labels == label])
         if source in settled:
             apart.add(source)
             if firm.get(source, FIRM) > 1:
                 ids[label] = source
+        elif source in alive:
+            ids[label] = source
         settled |= {int(ids[label])} - {-1}
     return frozenset(apart)
 
@@ -144,11 +154,12 @@ def _most_of(faces: Ids) -> int:
     return most if 2 * counts[most] > len(faces) else -1
 
 
-def _remembered(known: Ids, now: Ids, before: Ids, ended: frozenset[int], here: frozenset[int]) -> Ids:
-    """Return the id that each face had when that id ended in another, as long as it has not returned."""
-    is_taken = np.isin(known, list(ended)) & (now >= 0) & (before < 0)
-    before = np.where(is_taken, known, before)
-    return np.where(np.isin(before, list(here)), np.int32(-1), before)
+def _remembered(known: Ids, now: Ids, before: Ids, alive: frozenset[int], here: frozenset[int]) -> Ids:
+    """Return the id that each face had when that id ended in another, while it stays there and the id is not back."""
+    is_taken = np.isin(known, list(alive - here)) & np.isin(now, list(alive & here))
+    before = np.where(is_taken & (before < 0), known, before)
+    is_over = (now >= 0) & (now != known) & ~is_taken
+    return np.where(is_over | np.isin(before, list(here)), np.int32(-1), before)
 
 
 def _changes(known: Ids, now: Ids, alive: frozenset[int], here: frozenset[int], next_id: int) -> tuple[Change, ...]:

@@ -20,6 +20,8 @@ from psm_stream.values import Embedding, Image, Stamp
 
 MIN_CONFIDENCE = 0.8
 """Faces that the aligner is less sure of are not clustered; an aligner that gives no confidence passes."""
+EARLY = 0.1
+"""A face may come so much before it is due, in periods, so that jitter does not lower the rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +133,15 @@ class Reservoir:
 
     def _is_due(self, face_id: int, t: float) -> bool:
         due = self._due.get(face_id, -math.inf)
-        if due - self._period_s < t < due:  # earlier still: the source has begun again
+        if not due - 2 * self._period_s < t < due + self._period_s:  # the first, or after a gap, or begun again
+            due = t
+        if t < due - EARLY * self._period_s:
             return False
-        self._due[face_id] = (due if t < due + self._period_s else t) + self._period_s
+        self._due[face_id] = due + self._period_s
         return True
 
     def _keep(self, row: Row) -> None:
-        heapq.heappush(self._kept.setdefault(row.known, []), (-_number(row.key, self._seed), row))
+        heapq.heappush(self._kept.setdefault(row.known, []), (-drawn(row.key, self._seed), row))
 
     def _make_room(self) -> None:
         while len(self._kept.keys() - {-1}) >= self._most_groups:
@@ -146,13 +150,16 @@ class Reservoir:
             heapq.heappop(max(self._kept.values(), key=len))
 
 
-def _number(key: int, seed: int) -> int:
-    """Draw a number below 2^64 for a key, the same each time and no two equal. Source: Steele et al. 2014, splitmix."""
+def drawn(key: int, seed: int) -> int:
+    """Return the number below 2^64 that a key draws: always the same, and no two the same.
+
+    Source: Steele, Lea, Flood 2014, the generator SplitMix64; this is its output number `key` from the state `seed`.
+    """
     mask = (1 << 64) - 1
-    drawn = (key * 0x9E3779B97F4A7C15 + seed) & mask
-    drawn = ((drawn ^ drawn >> 30) * 0xBF58476D1CE4E5B9) & mask
-    drawn = ((drawn ^ drawn >> 27) * 0x94D049BB133111EB) & mask
-    return drawn ^ drawn >> 31
+    number = (key * 0x9E3779B97F4A7C15 + seed) & mask
+    number = ((number ^ number >> 30) * 0xBF58476D1CE4E5B9) & mask
+    number = ((number ^ number >> 27) * 0x94D049BB133111EB) & mask
+    return number ^ number >> 31
 
 
 def time_of(stamp: Stamp) -> float:
