@@ -50,7 +50,6 @@ def without_empty(points: NDArray[np.float32], centres: NDArray[np.float32]) -> 
     Each move takes that point's distance away and adds none, so that this ends. Returns `centres` itself where none is
     empty. Raises AdaptationError: there are fewer different points than centres.
     """
-    centres = np.where(np.isfinite(centres), centres, np.float32(np.inf)) if np.isnan(centres).any() else centres
     while True:
         labels, distances = nearest(points, centres)
         empty = np.flatnonzero(np.bincount(labels, minlength=len(centres)) == 0)
@@ -67,7 +66,7 @@ def without_empty(points: NDArray[np.float32], centres: NDArray[np.float32]) -> 
 
 
 def nearest(points: NDArray[np.float32], centres: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the nearest centre of each point, [n], and how far it is, [n]. Centres at infinity are nobody's."""
+    """Return the nearest centre of each point, [n], and how far it is, [n]. One that is not finite is nobody's."""
     from sklearn.metrics import pairwise_distances_argmin
 
     there = np.flatnonzero(np.isfinite(centres).all(axis=1))

@@ -16,7 +16,7 @@ from psm_adapt.vocabulary.kmeans import fit_centres, nearest
 from psm_adapt.vocabulary.tokens import numbered, tokens_of, words_in
 from psm_adapt.vocabulary.tracks import RATE_HZ, Track
 from psm_stream.clusters.units import UNIT_NAMES, Source
-from psm_stream.clusters.vocabulary import SPECIAL, UNKNOWN, Feature, Vocabulary
+from psm_stream.clusters.vocabulary import SPECIAL, UNKNOWN, Feature, Vocabulary, measuring_of
 from psm_stream.errors import AdaptationError
 
 WITHIN = 0.99
@@ -72,6 +72,7 @@ def make_vocabulary(tracks: Sequence[Track], source: Source, model_id: str, sett
         feature=settings.feature,
         model_id="" if is_of_units else model_id,
         source=source if is_of_units else "",
+        measuring=measuring_of(source) if is_of_units else "",
         features=tuple(columns) if is_of_units else (),
         scale=scale,
         centres=centres[order],

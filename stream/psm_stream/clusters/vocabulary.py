@@ -4,6 +4,7 @@
     feature        what was clustered: "embedding" or "units" (clusters/units.py)
     model_id       of the encoder, or "" for units
     source         what units were measured from: "blendshapes" or "landmarks", or "" for embeddings
+    measuring      digest of how units were measured, which another version may do in another way; "" for embeddings
     features       [D] names of the units that count, in the order of UNITS; [0] for embeddings
     scale          float32 [D]: features are divided by it before distances are taken
     centres        float32 [K, D], divided by `scale`; row n is token cn, whatever becomes of the other rows
@@ -22,6 +23,7 @@ It is a .npz without pickled objects. Source: Tran et al., AU-GloVe; docs/vocabu
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import zipfile
@@ -34,7 +36,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from psm_stream.clusters.units import UNIT_NAMES
+from psm_stream.clusters.units import PLACES, UNIT_NAMES, UNITS
 from psm_stream.errors import ClusteringError
 
 SCHEMA = 1
@@ -61,6 +63,7 @@ class Vocabulary:
     min_count: int
     units: tuple[str, ...]
     profiles: NDArray[np.float32]
+    measuring: str = ""
     about: str = "{}"
     vector_tokens: tuple[str, ...] = ()
     vector_counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -78,6 +81,17 @@ class Vocabulary:
     def token(self, number: int) -> str:
         """Return the token of a centre; of -1, and of one with too few faces, <unk>."""
         return f"c{number}" if number >= 0 and self.counts[number] >= self.min_count else UNKNOWN
+
+
+def measuring_of(source: str) -> str:
+    """Return a digest of how units are measured from a source, 12 hex digits; "" for no source."""
+    if not source:
+        return ""
+    if source == "blendshapes":
+        way = repr([(unit.name, unit.shapes) for unit in UNITS])
+    else:
+        way = repr([(unit.name, unit.formula) for unit in UNITS]) + repr(sorted(PLACES.items()))
+    return hashlib.sha256(way.encode()).hexdigest()[:12]
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -124,6 +138,7 @@ _KINDS: Mapping[str, tuple[str, int]] = {
     "feature": ("U", 0),
     "model_id": ("U", 0),
     "source": ("U", 0),
+    "measuring": ("U", 0),
     "features": ("U", 1),
     "scale": ("f", 1),
     "centres": ("f", 2),
@@ -155,6 +170,7 @@ def _checked(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Vocabulary:
         feature=cast("Feature", str(arrays["feature"])),
         model_id=str(arrays["model_id"]),
         source=str(arrays["source"]),
+        measuring=str(arrays["measuring"]),
         features=_names(arrays["features"]),
         scale=arrays["scale"].astype(np.float32),
         centres=np.ascontiguousarray(arrays["centres"], np.float32),
@@ -171,6 +187,11 @@ def _checked(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Vocabulary:
     trouble = _trouble(vocabulary)
     if trouble:
         raise _damaged(path, trouble)
+    if vocabulary.measuring != measuring_of(vocabulary.source):
+        raise ClusteringError(
+            f"vocabulary {path} is of units that another version of psm-stream measured from {vocabulary.source}; "
+            "make it again with psm-adapt vocabulary fit"
+        )
     return vocabulary
 
 
@@ -188,6 +209,7 @@ def _trouble(made: Vocabulary) -> str:
         (made.profiles.shape == (size, len(made.units)), "profiles do not fit the centres"),
         (made.limit > 0, "limit is not above 0"),  # nor NaN
         (len(made.features) == (dimension if made.feature == "units" else 0), "features do not fit the centres"),
+        (made.source in (("blendshapes", "landmarks") if made.feature == "units" else ("",)), "source does not fit"),
         (bool(made.model_id) == (made.feature == "embedding"), "model_id does not fit the feature"),
         (not unknown, f"it has units that are not known here: {', '.join(unknown)}"),
         (ordered == made.features, "its units are not in their order"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tests.stream.clusters.vocabularies import of_embeddings, of_units
 
-from psm_stream.clusters.vocabulary import UNKNOWN, Vocabulary, read_vocabulary, write_vocabulary
+from psm_stream.clusters.units import UNITS
+from psm_stream.clusters.vocabulary import UNKNOWN, Vocabulary, measuring_of, read_vocabulary, write_vocabulary
 from psm_stream.errors import ClusteringError
 
 
@@ -98,6 +99,18 @@ def test_units_that_are_not_known_here_are_named(tmp_path: Path) -> None:
         write_vocabulary(tmp_path / "v.npz", of_units(("AU1", "AU99")))
     with pytest.raises(ClusteringError, match="not in their order"):
         write_vocabulary(tmp_path / "v.npz", of_units(("AU2", "AU1")))
+
+
+def test_units_that_are_measured_in_another_way_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers would mean other faces."""
+    write_vocabulary(tmp_path / "units.npz", of_units())
+    write_vocabulary(tmp_path / "codes.npz", of_embeddings())
+    eyebrow, *others = UNITS
+    monkeypatch.setattr("psm_stream.clusters.vocabulary.UNITS", (replace(eyebrow, formula="y(chin)"), *others))
+    with pytest.raises(ClusteringError, match="another version of psm-stream measured from landmarks"):
+        read_vocabulary(tmp_path / "units.npz")
+    read_vocabulary(tmp_path / "codes.npz")
+    assert measuring_of("blendshapes") not in ("", measuring_of("landmarks"))
 
 
 def test_what_is_no_vocabulary_is_refused_in_one_line(tmp_path: Path) -> None:

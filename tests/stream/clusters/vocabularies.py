@@ -3,7 +3,7 @@
 import numpy as np
 
 from psm_stream.clusters.units import UNIT_NAMES
-from psm_stream.clusters.vocabulary import Vocabulary
+from psm_stream.clusters.vocabulary import Vocabulary, measuring_of
 
 FROM_LANDMARKS = tuple(name for name in UNIT_NAMES if name != "AU14")
 
@@ -32,6 +32,7 @@ def of_units(names: tuple[str, ...] = FROM_LANDMARKS, size: int = 6) -> Vocabula
         feature="units",
         model_id="",
         source="landmarks",
+        measuring=measuring_of("landmarks"),
         features=names,
         scale=rng.uniform(0.1, 2.0, len(names)).astype(np.float32),
         centres=rng.normal(size=(size, len(names))).astype(np.float32),
