@@ -10,7 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from psm_stream.bundle import open_bundle
+from psm_stream.clusters.clustering import ANY_MODEL, Clustering
+from psm_stream.clusters.methods import METHODS
+from psm_stream.clusters.units import UNITS
 from psm_stream.devices import CPU, CUDA, TENSORRT, Device
 from psm_stream.encoder import Encoder, open_encoder
 from psm_stream.errors import DeviceError, SessionError
@@ -52,6 +57,8 @@ class Replay:
         value = logged.value
         if isinstance(value, Swap):
             return SwapEncoder(self._encoder(value.model_id), value.reason)
+        if isinstance(value, Recluster):
+            _check(value.clustering, self.pipeline.encoder)
         return value if isinstance(value, _INPUTS) else None
 
     def _encoder(self, model_id: str) -> Encoder:
@@ -63,6 +70,25 @@ class Replay:
                 raise SessionError(f"{folder} holds model {encoder.model_id}; the session was changed")
             self._encoders[model_id] = encoder
         return self._encoders[model_id]
+
+
+def _check(clustering: Clustering, encoder: Encoder) -> None:
+    """Try a recorded clustering, if it is for the encoder that runs.
+
+    Raises SessionError: it cannot assign, or by a method that is not known here.
+    """
+    method = METHODS.get(clustering.method)
+    if method is None:
+        known = ", ".join(METHODS)
+        raise SessionError(f"the session has clusters by {clustering.method!r}; this version knows {known}")
+    if clustering.model_id not in (ANY_MODEL, encoder.model_id):
+        return
+    length = encoder.dimension if clustering.model_id else len(UNITS)
+    try:
+        label, _, _ = method.assigner(clustering.fitted)(np.zeros(length, np.float32))
+        clustering.ids[label]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise SessionError(f"clustering {clustering.version} of the session is damaged: {error!r}") from None
 
 
 def model_opener(info: SessionInfo, device: Device | None = None) -> OpenModel:

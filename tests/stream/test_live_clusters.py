@@ -17,13 +17,17 @@ from psm_export.write import Description, write_bundle
 from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.testing import fake_worker
 from psm_stream.bundle import Parity, open_bundle
+from psm_stream.config import load as load_settings
+from psm_stream.errors import SessionError
 from psm_stream.people_clusters import load
+from psm_stream.player import Player
 from psm_stream.record.reader import Session
 from psm_stream.record.testing import a_checkpoint, a_face
 from psm_stream.replay import Replay, model_opener
 from psm_stream.testing import FakeSource
 from psm_stream.values import Faces, Frame, Recluster, Sighting
 from psm_stream.verify import verify
+from psm_stream.wire.ports import open_sockets
 
 FIRST = 24
 EXACT = Parity(reference="itself", crops=0, max_abs=0.0, mean_abs=0.0, cosine=1.0, tolerance=1e-4)
@@ -262,3 +266,54 @@ def test_recluster_is_an_input_of_the_pipeline() -> None:
         run.frames(FIRST + 1)
     (order,) = [item for item in run.live.pipeline.standing() if isinstance(item, Recluster)]
     assert order.clustering.model_id == GENERAL.manifest.model_id
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"method": "optics"}, "clusters by 'optics'; this version knows hdbscan, dbscan, vocabulary"),
+        ({"fitted": {}}, "clustering 1 of the session is damaged: KeyError"),
+        ({"ids": np.zeros(0, np.int32)}, "clustering 1 of the session is damaged: IndexError"),
+    ],
+)
+def test_a_session_with_a_clustering_that_cannot_assign_is_refused(change: dict, why: str, tmp_path: Path) -> None:
+    run = Clustering(record__root=str(tmp_path), clusters__method="dbscan", clusters__eps=5.0)
+    order = run.live.clusters._order
+    run.live.clusters._order = lambda item: order(replace(item, clustering=replace(item.clustering, **change)))
+    sorter = run.live.pipeline.sorter
+    run.live.pipeline.sorter.order = lambda _: None  # what is recorded is not taken here
+    with running(run.live):
+        run.frames(FIRST + 2)
+    assert not sorter.is_on
+    (folder,) = tmp_path.glob("*/001")
+    session = Session(folder)
+    with pytest.raises(SessionError, match=why):
+        verify(Replay(session, model_opener(session.info)))
+
+
+def test_a_session_that_is_played_again_says_the_same_of_clusters(tmp_path: Path) -> None:
+    run = Clustering(record__root=str(tmp_path))
+    with running(run.live) as control:
+        run.frames(FIRST + 3)
+        assert control.send("L 0 rest").startswith("OK")
+        run.frames(3)
+    (folder,) = tmp_path.glob("*/001")
+    session = Session(folder)
+    sockets = open_sockets(load_settings(None, {"wire.control_port": "auto"}).wire)
+    try:
+        player = Player(Replay(session, model_opener(session.info)), sockets, "msgpack", "fast")
+        player._publisher = heard = Heard()
+        player.run()
+    finally:
+        sockets.close()
+    for topic in ("cluster.00", "notify.cluster.born", "notify.cluster.fitted"):
+        again, before = heard.headers(topic), run.heard.headers(topic)
+        assert len(before) > 0
+        assert [of_any_run(one) for one in again] == [of_any_run(one) for one in before]
+    (table,) = [json.loads(one.payload) for one in heard.messages if one.topic == "stats.clusters"][-1:]
+    assert {one["cluster"] for one in table["clusters"]} == {0, 1}
+
+
+def of_any_run(header: dict) -> str:
+    """What is equal in each run; as text, since NaN is not NaN."""
+    return str({key: value for key, value in header.items() if key not in ("session", "t_publish")})
