@@ -30,6 +30,7 @@ PATIENCE_S = 0.5
 COMMAND = (sys.executable, "-m", "psm_stream.clusters.worker")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _TAIL = 4096
+_CLOSED = "no clusters are fitted any more: the stream ends"
 
 
 class ClusterProcess:
@@ -61,6 +62,9 @@ class ClusterProcess:
         """
         with self._fitting:
             running = self._start()
+            if running.is_gone():  # killed while it had nothing to do
+                self._drop(running)
+                running = self._start()
             about, arrays = self._ask(running, {"method": method, "settings": settings.model_dump_json()}, vectors)
         if "error" in about:
             raise ClusteringError(str(about["error"]))
@@ -81,15 +85,21 @@ class ClusterProcess:
     def _start(self) -> _Running:
         with self._starting:
             if self._is_closed:
-                raise ClusteringError("no clusters are fitted any more: the stream ends")
-            if self._running is None or self._running.is_gone():
-                if self._running is not None:
-                    self._running.close()
+                raise ClusteringError(_CLOSED)
+            if self._running is None:
                 try:
                     self._running = _Running(self._command)
                 except OSError as error:
                     raise ClusteringError(f"the process that fits clusters cannot be started: {error}") from error
             return self._running
+
+    def _drop(self, running: _Running) -> None:
+        """Be done with a process; the next fit starts another. For the thread that fits, which alone reads from it."""
+        with self._starting:
+            self._running = None
+            if self._is_closed:
+                raise ClusteringError(_CLOSED)
+        running.close()
 
     def _ask(
         self, running: _Running, about: dict[str, Any], vectors: NDArray[np.float32]
@@ -102,11 +112,7 @@ class ClusterProcess:
             return receive(running.answers)
         except (OSError, EOFError, ValueError) as error:
             why = running.why(error, self._timeout_s)
-            with self._starting:
-                is_closed, self._running = self._is_closed, None
-            if is_closed:
-                raise ClusteringError("no clusters are fitted any more: the stream ends") from error
-            running.close()
+            self._drop(running)
             raise ClusteringError(why) from error
         finally:
             watch.cancel()
