@@ -314,9 +314,13 @@ class Live:
             self.outlet.stats(self._stats)
             self._console.show(self._stats)
             self._next_stats = max(self._next_stats + STATS_EVERY_S, now)
-        if now >= self._next_meaning and self.pipeline.sorter.is_on:
-            self.outlet.stats(self.account.table(), "clusters")
+        if now >= self._next_meaning:
+            self._say_meaning()
             self._next_meaning = now + MEANING_EVERY_S
+
+    def _say_meaning(self) -> None:
+        if self.pipeline.sorter.is_on:
+            self.outlet.stats(self.account.table(), "clusters")
 
     def _align(self) -> None:
         """The align thread: frames from the slot become sightings in the inbox. Its errors reach the main thread."""
@@ -408,7 +412,8 @@ class Live:
                 self.stop(item.reason, item.error)
 
     def _say_the_last(self) -> None:
-        """Publish the summary as the last of the statistics."""
+        """Publish what clusters mean, and the summary as the last of the statistics."""
+        self._say_meaning()
         self.telemetry.count_rest(self._capture.captured, self._slot.undelivered)
         self.final = {**self.summary(), "recent": self.telemetry.recent(), **self._verdict()}
         self.outlet.stats(self.final)

@@ -82,6 +82,7 @@ class Player:
                     if self._is_told_to_quit:
                         break
                     self._publish(value, results)
+            self._say_meaning()
             self._publisher.send(self._builder.stats(self._summary()))
         finally:
             self._ingress.stop()
@@ -154,9 +155,13 @@ class Player:
             self._stats = self._summary()
             self._publisher.send(self._builder.stats(self._stats))
             self._next_stats = max(self._next_stats + STATS_EVERY_S, now)
-        if now >= self._next_meaning and self._replay.pipeline.sorter.is_on:
-            self._publisher.send(self._builder.stats(self._account.table(), "clusters"))
+        if now >= self._next_meaning:
+            self._say_meaning()
             self._next_meaning = now + MEANING_EVERY_S
+
+    def _say_meaning(self) -> None:
+        if self._replay.pipeline.sorter.is_on:
+            self._publisher.send(self._builder.stats(self._account.table(), "clusters"))
 
     def _state(self) -> dict[str, Any]:
         """What STATUS answers; called from the ingress thread."""
