@@ -176,8 +176,10 @@ class ClustersSettings(Section):
     """dbscan: how near neighbours are, in the units of the vectors."""
     vocabulary: Path | None = None
     """vocabulary: a file that `psm-adapt vocabulary fit` wrote."""
+    keep: bool = True
+    """With a person: keep some faces of each cluster for their next session, and begin with those of the last."""
     seed: int = Field(default=0, ge=0)
-    """Which faces are kept."""
+    """Which faces stay in the reservoir."""
 
 
 class Settings(Section):

@@ -139,7 +139,8 @@ class Live:
             is_frozen=lambda: self.adapter.frozen,
             waits=fast,
         )
-        self._kept = KeptClusters(settings.person, lambda text: self._inbox.put(LogLine("error", text, clock())))
+        person = settings.person if settings.clusters.keep else ""
+        self._kept = KeptClusters(person, lambda text: self._inbox.put(LogLine("error", text, clock())))
         if parts.known is not None:
             self.clusters.seed(seeds(parts.known), parts.known.next_id)
         self.adapter = Adapter(

@@ -117,7 +117,7 @@ def load(person: str) -> StoredClusters | None:
     except ClusteringError as error:
         raise ClusteringError(
             f"{person}'s clusters are damaged: {error}; psm-adapt people delete {person} --clusters removes them, "
-            "--clusters.method off does without"
+            "--clusters.keep false does without"
         ) from None
 
 

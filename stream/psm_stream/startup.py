@@ -88,7 +88,8 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     bundle = _bundle(settings)
     plan = make_plan(settings, bundle, keeps_pace(settings, source))
     vocabulary = _vocabulary(settings.clusters, bundle)
-    known = load(settings.person) if settings.person and settings.clusters.method in FITTED else None
+    keeps = settings.person and settings.clusters.keep and settings.clusters.method in FITTED
+    known = load(settings.person) if keeps else None
     sockets = open_sockets(settings.wire)
     try:
         aligner_opens = _aside(lambda: open_aligner(settings.aligner))  # importing mediapipe takes most of a second

@@ -125,9 +125,10 @@ class Clustering:
 def test_first_clusters_are_announced_published_explained_named_and_replayed(tmp_path: Path) -> None:
     run = Clustering(record__root=str(tmp_path / "sessions"))
     with running(run.live) as control:
-        run.frames(FIRST)
-        assert run.heard.headers("cluster.00") == []
+        run.frames(FIRST - 1)
         assert control.send("L 0 rest").startswith("ERROR there is no cluster 0; clusters so far: none yet")
+        run.frames(1)
+        assert run.heard.headers("cluster.00") == []
         run.frames(10)
         ids = run.clusters(FIRST, 2)
         assert sorted(ids) == [0, 1]

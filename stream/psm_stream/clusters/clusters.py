@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from psm_stream.clusters.identity import FIRM
 from psm_stream.clusters.process import ClusterProcess
 from psm_stream.clusters.refit import Fitted, Task, fit
 from psm_stream.clusters.reservoir import Reservoir, Row, time_of
@@ -100,11 +101,16 @@ class Clusters:
         self._fit_points = self._fit_noise = 0
 
     def seed(self, rows: Iterable[Row], next_id: int) -> None:
-        """Begin with what an earlier session kept: clusters are fitted on it at the first face."""
+        """Begin with what an earlier session kept: clusters are fitted on it at the first face.
+
+        Its ids count as long settled, so that one that is taken in by another is told, and can return.
+        """
         self._reservoir.seed(rows)
         self.next_id = next_id
-        if len(self._reservoir.rows()) >= 2 * self._settings.min_cluster_size:
+        self._firm = {row.known: FIRM for row in self.rows if row.known >= 0}
+        if len(self.rows) >= 2 * self._settings.min_cluster_size:
             self._asked = "person"
+            self._warm_up()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -117,7 +123,8 @@ class Clusters:
             return
         self._now = time_of(embedding.face.frame)
         is_first = self._version == 0
-        if self._reservoir.offer(embedding, all_of_them=is_first) and is_first:
+        is_new = self._reservoir.offer(embedding, all_of_them=is_first)
+        if is_first and is_new and self._reservoir.written == max(1, self._first_faces // 3):
             self._warm_up()
         why = self._due()
         if why:
@@ -216,7 +223,7 @@ class Clusters:
 
     def _warm_up(self) -> None:
         """Let the process import what it needs beside the first faces."""
-        if self._reservoir.written == max(1, self._first_faces // 3) and not self._waits:
+        if not self._waits:
             threading.Thread(target=self._process.warm_up, name="cluster-start", daemon=True).start()
 
     def _want(self, wanted: Wanted) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from psm_stream.clusters.reservoir import Row
+from psm_stream.errors import PsmError
 from psm_stream.people_clusters import StoredClusters, prototypes, save
 
 FAREWELL_S = 2.0
@@ -53,4 +54,5 @@ class KeptClusters:
             try:
                 save(self._person, make())
             except Exception as error:  # told; the stream goes on, and the next is tried again
-                self._failed(f"clusters of {self._person} are not kept: {' '.join(str(error).split())}")
+                told = isinstance(error, PsmError)  # a whole sentence
+                self._failed(str(error) if told else f"clusters of {self._person} are not kept: {error!r}")

@@ -46,7 +46,7 @@ def clock(t: float, with_tenths: bool = False) -> str:
     rounded = round(abs(t), 1 if with_tenths or abs(t) < 60 else 0)
     minutes, seconds = divmod(rounded, 60)
     hours, minutes = divmod(int(minutes), 60)
-    sign = "-" if t < 0 else ""
+    sign = "-" if t < 0 and rounded else ""
     if not hours and not minutes:
         return f"{sign}{seconds:.1f} s" if with_tenths else f"{sign}{seconds:g} s"
     left = f"{seconds:04.1f}" if with_tenths else f"{seconds:02.0f}"

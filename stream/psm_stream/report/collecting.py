@@ -84,7 +84,11 @@ class Collector:
                 self._events.append(Event(self._clock.of(value.t), "marker", value.label))
             case NameCluster():
                 self._account.named(value)
-                said = f"cluster {value.cluster} is called {value.name}" if value.name else "a name was taken away"
+                said = (
+                    f"cluster {value.cluster} is called {value.name}"
+                    if value.name
+                    else f"cluster {value.cluster} has no name"
+                )
                 self._events.append(Event(self._clock.now, "name", said))
             case Message(topic=topic):
                 self._message(topic, value)

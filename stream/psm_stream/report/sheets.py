@@ -50,7 +50,7 @@ def _figures(entry: Mapping[str, Any], story: Story) -> Markup:
     said, count = story.said_in.get(entry["cluster"], ("", 0))
     rows = {
         "Frames": f"{entry['frames']:,}",
-        "Bouts": f"{entry['bouts']:,}, {_seconds(entry['seconds'])} in all",
+        "Bouts": f"{entry['bouts']:,} ({_seconds(entry['seconds'])})",
         "Median stay": "" if dwell is None else _seconds(dwell["p50"]),
         "Longest stay": "" if dwell is None else _seconds(dwell["max"]),
         "Mean strength": "" if entry["strength"] is None else f"{entry['strength']:.2f}",

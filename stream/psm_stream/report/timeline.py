@@ -149,10 +149,9 @@ def _markers(sheet: _Sheet, markers: Sequence[Event]) -> None:
             placed.append((x, level, words))
     levels = 1 + max((level for _, level, _ in placed), default=0)
     base = sheet.y + 13.0 * levels
-    for x, level, words in placed:
-        y = base - 13.0 * level
-        sheet.parts.append(line(x, y - 9, x, base + 6, stroke=QUIET, stroke_width=0.8))
-        sheet.parts.append(text(x + 3, y - 1, words, fill=INK, class_="over"))
+    stems = [line(x, base - 13.0 * level - 9, x, base + 6, stroke=QUIET, stroke_width=0.8) for x, level, _ in placed]
+    labels = [text(x + 3, base - 13.0 * level - 1, words, fill=INK, class_="over") for x, level, words in placed]
+    sheet.parts += [*stems, *labels]
     path = "".join(f"M{x:.1f} {number(base)}v6" for x in sorted(set(ticks)))
     sheet.parts.append(element("path", d=path, stroke=INK, stroke_width=1, fill="none"))
     hidden = len(markers) - len(placed)
