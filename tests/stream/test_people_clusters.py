@@ -294,7 +294,7 @@ def test_a_foreign_file_is_refused_in_one_line(changed: dict[str, Any], why: str
         load("ada")
     said = str(caught.value)
     assert said.startswith("ada's clusters are damaged: ")
-    assert said.endswith("people delete ada --clusters removes them, --clusters.method off does without")
+    assert said.endswith("people delete ada --clusters removes them, --clusters.keep false does without")
     assert "\n" not in said
 
 

@@ -30,7 +30,8 @@ def test_settings_and_their_defaults() -> None:
     assert settings.pop("clusters.method") == "hdbscan"
     assert defaults.keys() - {"clusters.method"} == settings.keys()
     for name, default in settings.items():
-        assert defaults[name] == f"{default:g}" if default is not None else defaults[name] == "None"
+        shown = f"{default:g}" if isinstance(default, int | float) and not isinstance(default, bool) else str(default)
+        assert defaults[name] == shown
 
 
 def test_keys_of_the_table() -> None:
