@@ -123,7 +123,7 @@ def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with draft.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, schema=np.array(SCHEMA), **arrays)
+                np.savez_compressed(file, schema=np.array(SCHEMA), **arrays)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
