@@ -19,7 +19,7 @@ from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
 from psm_stream.clusters.clustering import ANY_MODEL
 from psm_stream.clusters.vocabulary import read_vocabulary
 from psm_stream.clusters.vocabulary_method import as_clustering
-from psm_stream.config import FITTED, ClustersSettings, EncoderSettings, Settings
+from psm_stream.config import FITTED, AlignerSettings, ClustersSettings, EncoderSettings, Settings
 from psm_stream.encoder import Encoder, open_encoder
 from psm_stream.errors import ConfigError
 from psm_stream.people import base_named, open_newest
@@ -87,7 +87,7 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     source = SOURCES[settings.source.kind](settings.source, clock)
     bundle = _bundle(settings)
     plan = make_plan(settings, bundle, keeps_pace(settings, source))
-    vocabulary = _vocabulary(settings.clusters, bundle)
+    vocabulary = _vocabulary(settings.clusters, settings.aligner, bundle)
     keeps = settings.person and settings.clusters.keep and settings.clusters.method in FITTED
     known = load(settings.person) if keeps else None
     sockets = open_sockets(settings.wire)
@@ -133,8 +133,8 @@ def _encoders(bundle: EncoderBundle, settings: EncoderSettings) -> tuple[Encoder
     return opened[0], opened[-1]
 
 
-def _vocabulary(settings: ClustersSettings, bundle: EncoderBundle) -> Recluster | None:
-    """The vocabulary that is set, as clusters. Raises PsmError: it cannot be read, or is of another encoder."""
+def _vocabulary(settings: ClustersSettings, aligner: AlignerSettings, bundle: EncoderBundle) -> Recluster | None:
+    """The vocabulary that is set, as clusters. Raises PsmError: it cannot be read, or is of other vectors or units."""
     if settings.method != "vocabulary":
         return None
     if settings.vocabulary is None:
@@ -145,6 +145,13 @@ def _vocabulary(settings: ClustersSettings, bundle: EncoderBundle) -> Recluster 
         raise ConfigError(
             f"{settings.vocabulary} is a vocabulary of encoder {vocabulary.model_id}, and {model_id} runs; name the "
             "encoder's bundle with --model, or make a vocabulary of units"
+        )
+    is_mesh = aligner.model is None and aligner.name == "facemesh"
+    measured, other = ("landmarks", "landmarker") if is_mesh else ("blendshapes", "facemesh")
+    if vocabulary.source not in ("", measured):
+        raise ConfigError(
+            f"{settings.vocabulary} is a vocabulary of units from {vocabulary.source}, and the aligner gives "
+            f"{measured}; take --aligner.name {other}, or make one of {measured}"
         )
     return Recluster(as_clustering(vocabulary), "vocabulary")
 

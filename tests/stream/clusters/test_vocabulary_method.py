@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tests.stream.clusters.vocabularies import FROM_LANDMARKS, of_embeddings, of_units
 
+from psm_stream.cli.stream import main
 from psm_stream.clusters.units import UNIT_NAMES
-from psm_stream.clusters.vocabulary import UNKNOWN, Vocabulary, write_vocabulary
+from psm_stream.clusters.vocabulary import UNKNOWN, Vocabulary, measuring_of, write_vocabulary
 from psm_stream.clusters.vocabulary_method import VocabularyMethod, arrays_of
 from psm_stream.config import ClustersSettings
 from psm_stream.errors import ConfigError
@@ -105,3 +106,14 @@ def test_fit_reads_the_file_and_sorts_what_is_there_into_it(tmp_path: Path, rng:
 def test_no_file_is_told() -> None:
     with pytest.raises(ConfigError, match=r"clusters\.vocabulary names no file"):
         METHOD.fit(np.zeros((1, 8), np.float32), ClustersSettings(method="vocabulary"))
+
+
+def test_a_run_whose_aligner_measures_other_units_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else every face would be <unk>, without a word."""
+    shapes = replace(of_units(UNIT_NAMES), source="blendshapes", measuring=measuring_of("blendshapes"))
+    write_vocabulary(tmp_path / "v.npz", shapes)
+    words = ["--source", "demo", "--clusters.method", "vocabulary", "--clusters.vocabulary", str(tmp_path / "v.npz")]
+    assert main([*words, "--adapt", "off", "--control-port", "auto"]) == 2
+    assert "units from blendshapes, and the aligner gives landmarks" in capsys.readouterr().err
