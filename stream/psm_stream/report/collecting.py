@@ -26,7 +26,7 @@ from psm_stream.report.happenings import COUNTED, words
 from psm_stream.report.plane import Encodes, Sample
 from psm_stream.report.runs import Runs
 from psm_stream.report.saying import Saying, parted
-from psm_stream.report.story import BEFORE, Event, Quality, Series, Story
+from psm_stream.report.story import UNSORTED, Event, Quality, Series, Story
 from psm_stream.values import AlignedFace, Assignment, Embedding, Faces, Marker, NameCluster, NoFace
 from psm_stream.wire.messages import Message
 
@@ -64,7 +64,6 @@ class Collector:
         self._account = ClusterAccount()
         self._runs, self._saying, self._sample = Runs(), Saying(), Sample()
         self._waiting: dict[tuple[int, int], _Waiting] = {}
-        self._tokens: dict[int, str] = {}
         self._said_in: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._models: list[tuple[str, float]] = []
         self._fits: list[tuple[int, float]] = []
@@ -96,13 +95,11 @@ class Collector:
     def see(self, embedding: Embedding) -> None:
         """Count an embedding whose stamp has the report's time already."""
         assigned, t = embedding.assignment, embedding.face.frame.t_capture
-        cluster = assigned.cluster if assigned.version else BEFORE
+        cluster = assigned.cluster if assigned.version else UNSORTED
         if not self._models or self._models[-1][0] != embedding.model_id:
             self._models.append((embedding.model_id, t))
-        if assigned.version and (not self._fits or self._fits[-1][0] != assigned.version):
+        if assigned.version != (self._fits[-1][0] if self._fits else 0):
             self._fits.append((assigned.version, t))
-        if assigned.token and cluster >= 0:
-            self._tokens[cluster] = assigned.token
         if assigned.version and embedding.face.frame.label:
             self._said_in[cluster][parted(embedding.face.frame.label)[0]] += 1
         self._account.see(embedding)
@@ -167,7 +164,6 @@ class Collector:
         faces = self._runs.by_face()
         times = [*self._t, *(event.t for event in self._events)]
         table = self._account.table()
-        names = {entry["cluster"]: entry["name"] for entry in table["clusters"]}
         return Story(
             title=_title(session),
             about=_about(session),
@@ -180,7 +176,7 @@ class Collector:
             events=list(self._events),
             account=self._account,
             table=table,
-            labels={cluster: names[cluster] or self._tokens.get(cluster, "") for cluster in names},
+            labels={entry["cluster"]: entry["name"] for entry in table["clusters"]},
             said_in={cluster: said.most_common(1)[0] for cluster, said in self._said_in.items()},
             plane=self._sample.plane(open_encoder, progress),
             quality=self._quality(session),
@@ -204,7 +200,6 @@ def _assignment(header: Mapping[str, Any]) -> Assignment:
         float(header.get("outlier", float("nan"))),
         header["cluster_version"],
         str(header.get("name", "")),
-        str(header.get("token", "")),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from psm_stream.report.story import BEFORE, NOISE, Story
+from psm_stream.report.story import NOISE, UNSORTED, Story
 
 MOST = 40
 """Clusters with a place of their own: those with the most frames. The rest share a row."""
@@ -21,7 +21,7 @@ class Naming:
         self.shown: Sequence[int] = sorted(entry["cluster"] for entry in often)
         self.hidden = len(seen) - len(self.shown)
         self._labels: Mapping[int, str] = story.labels
-        self._rows = frozenset((*self.shown, NOISE, BEFORE))
+        self._rows = frozenset((*self.shown, NOISE, UNSORTED))
 
     def row_of(self, cluster: int) -> int:
         """Return the row that a cluster is drawn in."""
@@ -29,6 +29,6 @@ class Naming:
 
     def name(self, row: int) -> str:
         """Return what a row is called."""
-        special = {NOISE: "noise", BEFORE: "no clusters yet", self.REST: f"{self.hidden} rarer"}
+        special = {NOISE: "noise", UNSORTED: "no clusters", self.REST: f"{self.hidden} rarer"}
         label = self._labels.get(row, "")
         return special.get(row) or (f"{row} {label}" if label else f"{row}")

@@ -59,8 +59,8 @@ def _abstract(story: Story) -> str:
     longest = max(seen, key=lambda entry: entry["frames"])
     name = f"{longest['cluster']} {story.labels.get(longest['cluster'], '')}".strip()
     return what + (
-        f"{len(seen)} cluster{'s' * (len(seen) > 1)} and noise ({table['noise']['share']:.0%} of the frames after the "
-        f"first clustering); the face is most often in cluster {name} ({longest['share']:.0%})."
+        f"{len(seen)} cluster{'s' * (len(seen) > 1)} and noise ({table['noise']['share']:.0%} of the frames that "
+        f"were sorted); the face is most often in cluster {name} ({longest['share']:.0%})."
     )
 
 
@@ -81,8 +81,8 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
             timeline(story, naming),
             captions.next(
                 "Timeline.",
-                "A row is filled while the face is in its cluster; at the right is the share of the time since the "
-                "first clustering. Grey: noise. Dashed: another encoder from there on. " + _times(story),
+                "A row is filled while the face is in its cluster; at the right is the share of the time in which "
+                "there were clusters. Grey: noise. Dashed: another encoder from there on. " + _times(story),
             ),
         ),
     ]
@@ -95,7 +95,7 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
                     "Embedding.",
                     f"{len(story.plane.xy):,} of {story.plane.of:,} faces, evenly spread over the session, in the "
                     f"first two principal components of encoder {story.plane.model_id}, both to one scale. A number "
-                    "stands at the median of its cluster. Grey: noise; pale: before the first clustering.",
+                    "stands at the median of its cluster. Grey: noise; pale: while there were no clusters.",
                 ),
             )
         )

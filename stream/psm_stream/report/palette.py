@@ -8,8 +8,8 @@ COLOURS = ("#cc6677", "#332288", "#ddb84d", "#117733", "#56b4e0", "#882255", "#4
 """Told apart by people with any colour vision. Source: P. Tol, "Colour schemes" (2021), scheme muted; its sand, cyan
 and olive are a little darker here, since they mark thin lines on white."""
 NOISE = "#b9b9b9"
-BEFORE = "#e4e4e4"
-"""Frames before there were clusters."""
+PALE = "#e4e4e4"
+"""Frames while there were no clusters."""
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#dddddd"
 BAD = "#b2182b"
 

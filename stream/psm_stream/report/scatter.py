@@ -7,9 +7,8 @@ import numpy as np
 from psm_stream.report.axes import Scale, line, svg, text
 from psm_stream.report.markup import Markup, element, escaped, number
 from psm_stream.report.naming import Naming
-from psm_stream.report.palette import BEFORE as BEFORE_COLOUR
-from psm_stream.report.palette import INK, QUIET, colour_of, sign_of
-from psm_stream.report.story import BEFORE, NOISE, Plane
+from psm_stream.report.palette import INK, PALE, QUIET, colour_of, sign_of
+from psm_stream.report.story import NOISE, UNSORTED, Plane
 
 _WIDTH, _HEIGHT = 540.0, 500.0
 _DOT = 5.2
@@ -25,7 +24,7 @@ def scatter(plane: Plane, naming: Naming) -> Markup:
         at = plane.xy[row_of == row]
         sign = sign_of(row, _DOT if row >= 0 else _DOT - 1)
         signs = (element("path", d=f"M{number(x(left), 1)} {number(y(up), 1)}{sign}") for left, up in at)
-        fill = BEFORE_COLOUR if row == BEFORE else colour_of(row)
+        fill = PALE if row == UNSORTED else colour_of(row)
         about = element("title", escaped(f"{naming.name(row)}: {len(at)} faces"))
         dots.append(element("g", about, *signs, fill=fill, stroke="#fff", stroke_width=0.5))
         if row >= 0:
@@ -69,6 +68,6 @@ def _scales(plane: Plane) -> tuple[Scale, Scale]:
 
 
 def _depth(row: int) -> tuple[int, int]:
-    """What is drawn first: the time before clusters, noise, the rare ones, then the others in order."""
-    order = {BEFORE: 0, NOISE: 1, Naming.REST: 2}
+    """What is drawn first: the unsorted, noise, the rare ones, then the others in order."""
+    order = {UNSORTED: 0, NOISE: 1, Naming.REST: 2}
     return (order.get(row, 3), row)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from psm_stream.clusters.account import ClusterAccount
 
 NOISE = -1
-BEFORE = -2
-"""Stands for the cluster of a face that was seen before there were clusters."""
+UNSORTED = -2
+"""Stands for the cluster of a face that was seen while there were none: at first, and for some time after a swap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,10 @@ class Story:
     """Everything that is on the page.
 
     about: facts in the order in which they are listed. has_own_time: times are the source's own.
-    faces: runs of each face id. models: (model_id, begin) of each encoder in use, in order. fits: (version, time).
-    account: what each cluster is. labels: what clusters are called, by id.
+    faces: runs of each face id, the one that was there the longest first. said: what the source says, in order.
+    models: (model_id, begin) of each encoder in use, in order.
+    fits: (version, begin) of each clustering in force; version 0 where there is none again, as after a swap.
+    account, table: what each cluster is. labels: what clusters are called, by id.
     said_in: what the source says most often of a cluster's frames, and of how many.
     """
 

@@ -14,9 +14,8 @@ import numpy as np
 from psm_stream.report.axes import Scale, line, svg, text, time_axis
 from psm_stream.report.markup import Markup, element, escaped, joined, number, shortened
 from psm_stream.report.naming import Naming
-from psm_stream.report.palette import BEFORE as BEFORE_COLOUR
-from psm_stream.report.palette import FAINT, INK, QUIET, colour_of, sign_of
-from psm_stream.report.story import BEFORE, NOISE, Event, Run, Said, Story
+from psm_stream.report.palette import FAINT, INK, PALE, QUIET, colour_of, sign_of
+from psm_stream.report.story import NOISE, UNSORTED, Event, Run, Said, Story
 
 WIDTH = 1120.0
 LEFT, RIGHT = 132.0, 1066.0
@@ -48,7 +47,9 @@ def timeline(story: Story, naming: Naming) -> Markup:
     sheet = _Sheet(Scale(low, high if high > low else low + 1.0, LEFT, RIGHT))
     _markers(sheet, [event for event in story.events if event.kind == "marker"])
     _segments(sheet, "encoder", [(t, model_id[:8]) for model_id, t in story.models], "#d9e2ec", "#bccbdb")
-    _segments(sheet, "clustering", [(t, f"v{version}") for version, t in story.fits], "#ececec", "#dcdcdc")
+    _segments(
+        sheet, "clustering", [(t, f"v{version}" if version else "") for version, t in story.fits], "#ececec", "#dcdcdc"
+    )
     sheet.y += 8
     top = sheet.y
     rows: list[Markup] = []
@@ -68,12 +69,12 @@ def timeline(story: Story, naming: Naming) -> Markup:
 
 
 def _face(sheet: _Sheet, naming: Naming, runs: Sequence[Run], name: str) -> list[Markup]:
-    """Draw the rows of one face: clusters, the rare ones together, noise, and the time before clusters."""
+    """Draw the rows of one face: clusters, the rare ones together, noise, and the time without clusters."""
     by_row: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
         by_row[naming.row_of(run.cluster)].append(run)
-    total = sum(run.end - run.begin for run in runs if run.cluster != BEFORE) or 1.0
-    rows = [*naming.shown, *(row for row in (naming.REST, NOISE, BEFORE) if row in by_row)]
+    total = sum(run.end - run.begin for run in runs if run.cluster != UNSORTED) or 1.0
+    rows = [*naming.shown, *(row for row in (naming.REST, NOISE, UNSORTED) if row in by_row)]
     height = 22.0 if len(rows) <= 9 else 18.0 if len(rows) <= 14 else 14.0 if len(rows) <= 26 else 11.0
     parts: list[Markup] = []
     if name:
@@ -85,10 +86,10 @@ def _face(sheet: _Sheet, naming: Naming, runs: Sequence[Run], name: str) -> list
         parts.append(line(LEFT, middle, RIGHT, middle, stroke=FAINT, stroke_width=0.6))
         spans = ((run.begin, run.end) for run in by_row.get(row, ()))
         path = _path(sheet.time, spans, sheet.y + 0.12 * height, 0.76 * height)
-        fill = BEFORE_COLOUR if row == BEFORE else colour_of(row)
+        fill = PALE if row == UNSORTED else colour_of(row)
         parts.append(element("path", element("title", escaped(naming.name(row))), d=path, fill=fill))
         parts.append(_row_name(row, middle, naming))
-        if row != BEFORE:
+        if row != UNSORTED:
             share = sum(run.end - run.begin for run in by_row.get(row, ())) / total
             words = f"{share:.0%}" if share >= 0.005 or share == 0 else "<1%"
             parts.append(text(WIDTH - 4, middle + 3.6, words, text_anchor="end", fill=QUIET))
@@ -165,6 +166,8 @@ def _segments(sheet: _Sheet, name: str, starts: Sequence[tuple[float, str]], one
         return
     ends = [*(t for t, _ in starts[1:]), sheet.time.high]
     for count, ((t, words), end) in enumerate(zip(starts, ends, strict=True)):
+        if not words:
+            continue
         x, width = sheet.time(t), sheet.time(end) - sheet.time(t)
         fill = (one, other)[count % 2]
         about = element("title", escaped(words))

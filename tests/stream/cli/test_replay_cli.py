@@ -132,6 +132,19 @@ def test_verify_and_export_in_one_go(folder, tmp_path, capsys):
     assert (tmp_path / "tables" / "faces.csv").exists()
 
 
+def test_report_says_where(folder, tmp_path, capsys):
+    assert main([str(folder), "--report", "--quiet"]) == 0
+    page = folder / "exports" / "001" / "report.html"
+    assert capsys.readouterr().out == f"report in {page}\n"
+    assert "<h1>Session trial 1</h1>" in page.read_text(encoding="utf-8")
+    out = tmp_path / "there.html"
+    assert main([str(folder), "--report", "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"session": str(folder), "report": str(out)}
+    assert out.read_bytes() == page.read_bytes()
+    assert main([str(folder), "--report", "--out", str(out)]) == 1
+    assert "is there already; name another file with --out FILE" in one_error(capsys)
+
+
 def test_publish_at_the_fast_pace(folder, capsys):
     assert main([str(folder), "--pace", "fast", "--control-port", "auto"]) == 0
     captured = capsys.readouterr()

@@ -12,11 +12,11 @@ from tests.stream.report.stories import FIRST_FIT, FPS, collected, frames
 from psm_stream.errors import SessionError
 from psm_stream.record.framing import Entry
 from psm_stream.record.reader import Session
-from psm_stream.record.testing import fake_encoder, open_fake, record_run, rewrite, some_faces
+from psm_stream.record.testing import a_face, fake_encoder, open_fake, record_run, rewrite, some_faces
 from psm_stream.report.collecting import collect
 from psm_stream.report.runs import Runs, moves
-from psm_stream.report.story import BEFORE, NOISE
-from psm_stream.values import Marker, NoFace, SwapEncoder
+from psm_stream.report.story import NOISE, UNSORTED
+from psm_stream.values import UNASSIGNED, Assignment, Embedding, Marker, NoFace, Stamp, SwapEncoder
 
 ONE, TWO = "1" * 12, "2" * 12
 
@@ -74,7 +74,7 @@ def test_runs_are_what_the_frames_say():
         expected, now = Counter(), NOISE
         for index, where in enumerate(path):
             if where is not None:  # else the face is away for five frames, which is too short to count
-                now = where[face_id] if index >= FIRST_FIT else BEFORE
+                now = where[face_id] if index >= FIRST_FIT else UNSORTED
             expected[now] += 1
         seconds = Counter()
         for run in runs[face_id]:
@@ -99,9 +99,18 @@ def test_a_new_clustering_moves_nobody():
     assert moves(runs.by_face().values()) == {(3, 0): 1}
 
 
+def test_clusterings_that_come_and_go_are_told():
+    collector = collected([[0]] * 50)
+    for index, version in [(60, 2), (61, 2), (70, 0), (80, 3)]:
+        stamp = Stamp(index, index / FPS, index / FPS)
+        assigned = Assignment(0, 1.0, 0.0, version) if version else UNASSIGNED
+        collector.see(Embedding(a_face(stamp), np.zeros(16, np.float32), ONE, 0, assigned))
+    assert [(version, round(t * FPS)) for version, t in collector._fits] == [(1, 20), (2, 60), (0, 70), (3, 80)]
+
+
 def test_a_face_that_was_away_begins_anew():
     path = [*[[0]] * 40, *[None] * 5, *[[0]] * 5, *[None] * 20, *[[0]] * 10]
-    runs = [run for run in collected(path)._runs.by_face()[0] if run.cluster != BEFORE]
+    runs = [run for run in collected(path)._runs.by_face()[0] if run.cluster != UNSORTED]
     assert [(round(run.begin * FPS), round(run.end * FPS)) for run in runs] == [(FIRST_FIT, 50), (70, 80)]
 
 

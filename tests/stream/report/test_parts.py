@@ -79,7 +79,15 @@ def test_ticks_lie_inside_and_are_evenly_spaced(low, length, most):
 
 
 def test_times_are_written_as_people_do():
-    assert [clock(t) for t in (0, 7, 0.5, 67, 3607, -2)] == ["0 s", "7 s", "0.5 s", "1:07", "1:00:07", "-2 s"]
+    assert [clock(t) for t in (0, -0.01, 7, 0.5, 67, 3607, -2)] == [
+        "0 s",
+        "0 s",
+        "7 s",
+        "0.5 s",
+        "1:07",
+        "1:00:07",
+        "-2 s",
+    ]
     assert [clock(t, with_tenths=True) for t in (7, 67.04, 119.99)] == ["7.0 s", "1:07.0", "2:00.0"]
 
 
