@@ -220,7 +220,7 @@ def _about(session: Session) -> dict[str, str]:
         "Source": info.source,
         "Encoders": ", ".join(info.models),
         "Ran on": info.provider,
-        "Clusters by": str(method),
+        "Clusters by": "" if method == "off" else str(method),
         "psm-stream": info.versions.get("psm-stream", ""),
     }
     return {name: fact for name, fact in facts.items() if fact}

@@ -88,17 +88,17 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
     ]
     beside = []
     if story.plane is not None:
-        beside.append(
-            _figure(
-                scatter(story.plane, naming),
-                captions.next(
-                    "Embedding.",
-                    f"{len(story.plane.xy):,} of {story.plane.of:,} faces, evenly spread over the session, in the "
-                    f"first two principal components of encoder {story.plane.model_id}, both to one scale. A number "
-                    "stands at the median of its cluster. Grey: noise; pale: while there were no clusters.",
-                ),
-            )
+        key = (
+            " A number stands at the median of its cluster. Grey: noise; pale: while there were no clusters."
+            if naming.shown
+            else ""
         )
+        caption = captions.next(
+            "Embedding.",
+            f"{len(story.plane.xy):,} of {story.plane.of:,} faces, evenly spread over the session, in the first two "
+            f"principal components of encoder {story.plane.model_id}, both to one scale.{key}",
+        )
+        beside.append(_figure(scatter(story.plane, naming), caption))
     matrix = matrix_of(story, naming)
     if matrix is not None:
         caption = captions.next(

@@ -10,6 +10,8 @@ and olive are a little darker here, since they mark thin lines on white."""
 NOISE = "#b9b9b9"
 PALE = "#e4e4e4"
 """Frames while there were no clusters."""
+ONE = "#7189a3"
+"""Everything, where nothing is told apart."""
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#dddddd"
 BAD = "#b2182b"
 

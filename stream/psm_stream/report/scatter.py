@@ -7,7 +7,7 @@ import numpy as np
 from psm_stream.report.axes import Scale, line, svg, text
 from psm_stream.report.markup import Markup, element, escaped, number
 from psm_stream.report.naming import Naming
-from psm_stream.report.palette import INK, PALE, QUIET, colour_of, sign_of
+from psm_stream.report.palette import INK, ONE, PALE, QUIET, colour_of, sign_of
 from psm_stream.report.story import NOISE, UNSORTED, Plane
 
 _WIDTH, _HEIGHT = 540.0, 500.0
@@ -19,12 +19,13 @@ def scatter(plane: Plane, naming: Naming) -> Markup:
     """Draw the plane; each cluster's id stands at the median of its faces, where another's does not stand already."""
     x, y = _scales(plane)
     row_of = np.array([naming.row_of(cluster) for cluster in plane.clusters.tolist()])
+    unsorted = PALE if naming.shown else ONE
     dots, middles = [], []
     for row in sorted(set(row_of.tolist()), key=_depth):
         at = plane.xy[row_of == row]
         sign = sign_of(row, _DOT if row >= 0 else _DOT - 1)
         signs = (element("path", d=f"M{number(x(left), 1)} {number(y(up), 1)}{sign}") for left, up in at)
-        fill = PALE if row == UNSORTED else colour_of(row)
+        fill = unsorted if row == UNSORTED else colour_of(row)
         about = element("title", escaped(f"{naming.name(row)}: {len(at)} faces"))
         dots.append(element("g", about, *signs, fill=fill, stroke="#fff", stroke_width=0.5))
         if row >= 0:
