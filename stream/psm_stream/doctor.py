@@ -33,6 +33,8 @@ PACKAGES = (
     "mcap",
     "pyarrow",
     "scikit-image",
+    "hdbscan",
+    "scikit-learn",
 )
 OTHER_OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python-headless")
 CAMERAS_TRIED = 4

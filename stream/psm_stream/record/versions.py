@@ -17,6 +17,8 @@ _DISTRIBUTIONS = (
     "av",
     "mcap",
     "pyzmq",
+    "hdbscan",
+    "scikit-learn",
 )
 
 
