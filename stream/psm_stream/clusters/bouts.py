@@ -2,7 +2,9 @@
 
 A bout is a run of frames of one face in one cluster. It ends with a frame in another cluster or in noise, and when the
 face is away for more than GAP_S. The time between two frames belongs to the cluster of the first; the last frame before
-the face goes away lasts no time. Nothing is smoothed: one frame of noise ends a bout.
+the face goes away lasts no time. One frame of noise ends a bout.
+
+Transitions look through noise that lasts less than PASSING_S: a face between two expressions is in neither.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from typing import Any
 
 GAP_S = 0.5
 """A face without a frame for longer was away."""
+PASSING_S = 0.5
+"""Noise that lasts as long is a state of its own."""
+NOISE = -1
 SHOWN = 40
 """The matrix of transitions has at most so many rows, noise included: the most frequent."""
 _MOST_PAIRS = 20_000
@@ -27,6 +32,15 @@ class _Bout:
     version: int
     t_first: float
     t_last: float
+    came_from: int | None
+    """The state before, noise that passed left out; None: not known, since the face, or the clustering, is new."""
+    is_counted: bool = False
+    """That the face came here from there. Of noise only once it does not pass."""
+
+    @property
+    def state(self) -> int | None:
+        """Where the face comes from, for what comes next."""
+        return self.cluster if self.is_counted else self.came_from
 
 
 @dataclass(slots=True)
@@ -66,18 +80,26 @@ class Bouts:
 
     def see(self, face_id: int, cluster: int, version: int, t: float) -> None:
         """Take a frame of a face, at its own time t (s). cluster: -1 is noise, a state as any other."""
-        now = self._now.get(face_id)
+        now, came_from = self._now.get(face_id), None
         if now is None or not 0 <= t - now.t_last <= GAP_S:
             self.lose(face_id)
         elif now.cluster == cluster:
-            now.version, now.t_last = version, t
+            self._go_on(now, version, t)
             return
         else:
-            now.t_last = t
+            self._go_on(now, now.version, t)
             if now.version == version:  # a new clustering may give another id to a face that did not move
-                self._count(now.cluster, cluster)
+                came_from = now.state
             self.lose(face_id)
-        self._now[face_id] = _Bout(cluster, version, t, t)
+        self._now[face_id] = begun = _Bout(cluster, version, t, t, came_from)
+        self._go_on(begun, version, t)
+
+    def _go_on(self, bout: _Bout, version: int, t: float) -> None:
+        bout.version, bout.t_last = version, t
+        if not bout.is_counted and (bout.cluster != NOISE or t - bout.t_first >= PASSING_S):
+            bout.is_counted = True
+            if bout.came_from is not None and bout.came_from != bout.cluster:
+                self._count(bout.came_from, bout.cluster)
 
     def lose(self, face_id: int) -> None:
         """End a face's bout."""
@@ -100,7 +122,10 @@ class Bouts:
         }
 
     def transitions(self) -> dict[str, Any]:
-        """Return how often a face went from one cluster (row) to another (column); noise, -1, comes first."""
+        """Return how often a face went from one cluster (row) to another (column); noise, -1, comes first.
+
+        From 3 through short noise back to 3 is none.
+        """
         often: Counter[int] = Counter()
         for (source, target), count in self._pairs.items():
             often[source] += count

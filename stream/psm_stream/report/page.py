@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from psm_stream.clusters.bouts import PASSING_S
 from psm_stream.report import quality
 from psm_stream.report.axes import clock
 from psm_stream.report.markup import Markup, element, escaped, joined
 from psm_stream.report.naming import Naming
-from psm_stream.report.runs import PASSING_S
 from psm_stream.report.scatter import scatter
 from psm_stream.report.sheets import sheets
 from psm_stream.report.story import Story

@@ -1,16 +1,11 @@
-"""Runs: which cluster each face is in, from when to when, and from which to which it goes."""
+"""Runs: which cluster each face is in, from when to when."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from psm_stream.clusters.bouts import GAP_S
-from psm_stream.report.story import NOISE, Run
-
-PASSING_S = 0.5
-"""Noise that lasts less is a face between two expressions."""
+from psm_stream.report.story import Run
 
 
 @dataclass(slots=True)
@@ -61,18 +56,3 @@ class Runs:
     def _close(self, face_id: int, t: float) -> None:
         ended = self._open.pop(face_id)
         self._done.setdefault(face_id, []).append(Run(ended.cluster, ended.begin, t, ended.is_move))
-
-
-def moves(faces: Iterable[Sequence[Run]]) -> Counter[tuple[int, int]]:
-    """Count moves (from, to) of faces from cluster to cluster; noise that lasts PASSING_S or more is one of them."""
-    counts: Counter[tuple[int, int]] = Counter()
-    for runs in faces:
-        place: int | None = None
-        for run in runs:
-            place = place if run.is_move else None
-            if run.cluster == NOISE and run.end - run.begin < PASSING_S:
-                continue
-            if place is not None and place != run.cluster:
-                counts[place, run.cluster] += 1
-            place = run.cluster
-    return counts

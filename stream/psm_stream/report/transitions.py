@@ -9,7 +9,6 @@ from psm_stream.report.axes import svg, text
 from psm_stream.report.markup import Markup, element, escaped, number, shortened
 from psm_stream.report.naming import Naming
 from psm_stream.report.palette import INK, QUIET, blend, colour_of, sign_of
-from psm_stream.report.runs import moves
 from psm_stream.report.story import NOISE, Story
 
 _WIDTH = 540.0
@@ -30,11 +29,11 @@ class Matrix:
 
 
 def matrix_of(story: Story, naming: Naming) -> Matrix | None:
-    """Count the moves of all faces between the clusters that have a place on the page; None if there are none."""
-    moved = moves(story.faces.values())
-    ends = {end for pair in moved for end in pair}
-    clusters = [one for one in (NOISE, *naming.shown) if one in ends]
-    counts = [[moved[source, target] for target in clusters] for source in clusters]
+    """Return the account's transitions between clusters that have a place on the page; None if there are none."""
+    counted = story.table["transitions"]
+    place = {cluster: at for at, cluster in enumerate(counted["clusters"])}
+    clusters = [one for one in (NOISE, *naming.shown) if one in place]
+    counts = [[counted["counts"][place[source]][place[target]] for target in clusters] for source in clusters]
     return Matrix(clusters, counts) if any(map(any, counts)) else None
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psm_stream.clusters.account import APART_S, MOST, PROTOTYPES, ClusterAccount
-from psm_stream.clusters.bouts import GAP_S, SHOWN
+from psm_stream.clusters.bouts import GAP_S, PASSING_S, SHOWN
 from psm_stream.clusters.units import UNIT_NAMES, from_blendshapes, measure
 from psm_stream.values import NAN, AlignedFace, Assignment, Embedding, NameCluster, Stamp
 
@@ -125,11 +125,8 @@ def check_units(units: dict[str, dict[str, float | None]], stream: list[Embeddin
 def check_transitions(transitions: dict[str, Any], stream: list[Embedding]) -> None:
     pairs: Counter[tuple[int, int]] = Counter()
     for face_id in (0, 1):
-        own = [one for one in stream if one.face.face_id == face_id]
-        for before, after in pairwise(own):
-            is_near = after.face.frame.t_capture - before.face.frame.t_capture <= GAP_S
-            if is_near and before.assignment.version == after.assignment.version > 0:
-                pairs[before.assignment.cluster, after.assignment.cluster] += 1
+        for states in slow_states([one for one in stream if one.face.face_id == face_id and one.assignment.version]):
+            pairs.update(pair for pair in pairwise(states) if pair[0] != pair[1])
     clusters = transitions["clusters"]
     found = {
         (source, target): transitions["counts"][row][column]
@@ -137,6 +134,34 @@ def check_transitions(transitions: dict[str, Any], stream: list[Embedding]) -> N
         for column, target in enumerate(clusters)
     }
     assert {pair: n for pair, n in found.items() if n} == {(a, b): n for (a, b), n in pairs.items() if a != b}
+
+
+def slow_states(own: list[Embedding]) -> list[list[int]]:
+    """What one face was in, in turn, but for noise that passes; a new list where it was away, or a new fit moved it."""
+    lists: list[list[list[float]]] = []
+    for at, one in enumerate(own):
+        t, cluster = one.face.frame.t_capture, one.assignment.cluster
+        before = own[at - 1] if at else None
+        is_near = before is not None and t - before.face.frame.t_capture <= GAP_S
+        if is_near:
+            lists[-1][-1][2] = t
+        is_same = is_near and before.assignment.cluster == cluster
+        if not is_near or (not is_same and before.assignment.version != one.assignment.version):
+            lists.append([])
+        if not is_same:
+            lists[-1].append([cluster, t, t])
+    return [[int(c) for c, start, end in runs if c != -1 or end - start >= PASSING_S] for runs in lists]
+
+
+def test_transitions_are_those_that_the_eye_finds() -> None:
+    text = "0" * 40 + "." * 5 + "1" * 9 + "." * 20 + "2" * 9 + "0" * 9 + "." * 3 + "0" * 9 + " " * 20 + "1" * 9
+    stream = [
+        embedding(at / 30, -1 if letter == "." else int(letter)) for at, letter in enumerate(text) if letter != " "
+    ]
+    assert account_of(stream).table()["transitions"] == {
+        "clusters": [-1, 0, 1, 2],
+        "counts": [[0, 0, 0, 1], [0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0]],
+    }
 
 
 def test_a_new_clustering_makes_no_transition_and_a_swap_breaks_nothing() -> None:

@@ -14,7 +14,6 @@ from psm_stream.record.framing import Entry
 from psm_stream.record.reader import Session
 from psm_stream.record.testing import a_face, fake_encoder, open_fake, record_run, rewrite, some_faces
 from psm_stream.report.collecting import collect
-from psm_stream.report.runs import Runs, moves
 from psm_stream.report.story import NOISE, UNSORTED
 from psm_stream.values import UNASSIGNED, Assignment, Embedding, Marker, NoFace, Stamp, SwapEncoder
 
@@ -83,20 +82,6 @@ def test_runs_are_what_the_frames_say():
         ordered = runs[face_id]
         assert all(one.end <= other.begin + 1e-9 for one, other in itertools.pairwise(ordered))
         assert NOISE in seconds
-
-
-def test_moves_are_those_that_the_eye_finds():
-    text = "0" * 40 + "." * 5 + "1" * 9 + "." * 20 + "2" * 9 + "0" * 9 + "." * 3 + "0" * 9 + " " * 20 + "1" * 9
-    path = [None if letter == " " else [-1 if letter == "." else int(letter)] for letter in text]
-    found = moves(collected(path)._runs.by_face().values())
-    assert found == {(0, 1): 1, (1, NOISE): 1, (NOISE, 2): 1, (2, 0): 1}
-
-
-def test_a_new_clustering_moves_nobody():
-    runs = Runs()
-    for index, (cluster, version) in enumerate([(0, 1), (0, 1), (3, 2), (3, 2), (0, 2)]):
-        runs.see(0, cluster, version, index / FPS)
-    assert moves(runs.by_face().values()) == {(3, 0): 1}
 
 
 def test_clusterings_that_come_and_go_are_told():
