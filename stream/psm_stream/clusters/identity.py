@@ -68,6 +68,7 @@ def match(
     Returning: an id that is not alive is paired like the others, at half the likeness, if three quarters of its faces
     are in the cluster, or half of them, and they are half of those there that remember any. A face whose id ended in
     another remembers the one that ended, for as long as it stays in the other, so that what parts again finds its ids.
+    No memory ends an id that is alive and that most faces of a cluster have.
 
     Splitting: fits of almost the same faces differ in whether a cluster is one or several. A cluster most of whose
     faces come from one id that another carries on is shown as that id, until the id's firmness, which begins at 1 (3
