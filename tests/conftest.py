@@ -5,6 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("shared cores", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("shared cores")
 
 PROJECT = Path(__file__).resolve().parents[1]
 

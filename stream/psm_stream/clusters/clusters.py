@@ -166,6 +166,8 @@ class Clusters:
         current = self._pipeline.sorter.clustering
         if self._version and (current is None or current.version != self._version):
             self._asked = "swap"
+            # ids of an older clustering are there again, and may end or go on
+            self._firm = dict.fromkeys(sorted(self._pipeline.sorter.ids), 1) | dict(self._firm)
 
     def recluster(self) -> str:
         """The order RECLUSTER. Returns the answer."""
