@@ -9,6 +9,7 @@ import json
 import math
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from psm_stream.client import decode_header, decode_payload
 from psm_stream.config import WireSettings
-from psm_stream.values import AlignedFace, Embedding, Marker, NoFace, Notice, Stamp
+from psm_stream.values import AlignedFace, Assignment, Embedding, Marker, NoFace, Notice, Stamp
 from psm_stream.wire import control, markers, ports
 from psm_stream.wire.messages import LogLine, Message, MessageBuilder
 from psm_stream.wire.schema import HEADER, SCHEMA, TOPICS
@@ -40,14 +41,30 @@ def golden_messages() -> dict[str, Message]:
     )
     embedding = Embedding(face, np.array([0, 1, -0.5, 2], np.float32), "8a1c5f0e93d7", 1)
     no_face = NoFace(Stamp(43, 1234.5, 1.4375), "no face found")
+    assigned = replace(embedding, assignment=Assignment(3, 0.75, 0.125, 2, "smile"))
     builder.embedding(embedding)  # so that the one shown is the second of its topic
     as_json = MessageBuilder(SESSION, "json", lambda: 1234.5078125)
     return {
         "embedding.00": builder.embedding(embedding),
+        "cluster.00": builder.cluster(assigned),
         "face.00": builder.face(face),
         "marker.remote": builder.marker(Marker("tone 4", 1234.25, "remote", {"t": 17.5, "trial": 3})),
         "notify.face.found": builder.notice(
             Notice("face.found", 1234.5, {"frame_index": 42, "t_capture": 1234.5, "face_id": 0})
+        ),
+        "notify.cluster.split": builder.notice(
+            Notice(
+                "cluster.split",
+                1234.5,
+                {
+                    "frame_index": 42,
+                    "model_id": "8a1c5f0e93d7",
+                    "cluster_version": 2,
+                    "cluster": 3,
+                    "others": [7],
+                    "points": 64,
+                },
+            )
         ),
         "stats.pipeline": builder.stats({"fps": 29.97, "frames": {"captured": 45, "processed": 43}}),
         "heartbeat.psm": builder.heartbeat(),
@@ -143,7 +160,9 @@ def test_the_client_reads_the_documented_bytes(title):
         "face.00": [[10, 40.5], [30, 20]],
         "marker.remote": "tone 4",
         "log.warning": "hot",
+        "cluster.00": None,
         "notify.face.found": None,
+        "notify.cluster.split": None,
         "heartbeat.psm": None,
         "stats.pipeline": {"fps": 29.97, "frames": {"captured": 45, "processed": 43}},
     }
