@@ -48,6 +48,21 @@ def test_python_subscriber(live):
     assert frames == list(range(frames[0], frames[0] + 5))
 
 
+@pytest.mark.parametrize("wanted", ["smile", "3"])
+def test_react_to_cluster(wanted):
+    with FakeLive(has_clusters=True) as live:
+        lines = run("react_to_cluster.py", wanted, "2", live.address).splitlines()
+        control = psm_stream.client.Control(live.address)
+        control.send("t")
+        control.close()
+        labels = [marker.label for marker in live.markers]
+    frames = [int(re.fullmatch(rf"{wanted} at frame (\d+), strength 0\.75", line)[1]) for line in lines]
+    assert len(frames) == 2
+    assert frames[1] // 100 > frames[0] // 100  # the first may have begun before; the second is another
+    assert frames[1] % 100 >= 60
+    assert labels == [f"face {wanted}"] * 2
+
+
 def test_python_subscriber_imports_what_it_says():
     tree = ast.parse((EXAMPLES / "python_subscriber.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}

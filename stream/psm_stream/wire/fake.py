@@ -11,12 +11,13 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from psm_stream.config import WireSettings
-from psm_stream.values import AlignedFace, Embedding, Marker, Result, Stamp
+from psm_stream.values import AlignedFace, Assignment, Embedding, Marker, Result, Stamp
 from psm_stream.wire.control import About, Order
 from psm_stream.wire.ingress import Arrival, Ingress
 from psm_stream.wire.messages import LogLine, MessageBuilder
@@ -33,14 +34,15 @@ class FakeLive:
     """Publishes an embedding at `hz`, takes markers and answers orders, in a thread, until `close`.
 
     Element k of the vector of frame i is sin(i + k), so that a reader can check what it got. Every tenth frame is
-    followed by a heartbeat and statistics.
+    followed by a heartbeat and statistics. has_clusters: of each 100 frames the first 60 are in no cluster, and the
+    others in cluster 3, which is called "smile".
 
     Attributes:
         markers, orders, log: what came in, in order. Read them after something proved that it arrived.
         published: index of the newest published frame, -1 before the first.
     """
 
-    def __init__(self, wire: WireSettings | None = None, hz: float = 200.0) -> None:
+    def __init__(self, wire: WireSettings | None = None, hz: float = 200.0, *, has_clusters: bool = False) -> None:
         wire = wire or WireSettings(control_port="auto")
         self.markers: list[Marker] = []
         self.orders: list[Order] = []
@@ -48,6 +50,7 @@ class FakeLive:
         self.published = -1
         self.session = uuid.uuid4().hex
         self._period_s = 1 / hz
+        self._has_clusters = has_clusters
         self._inbox: queue.SimpleQueue[Item | BaseException | None] = queue.SimpleQueue()
         self._sockets = open_sockets(wire)
         self.ports = self._sockets.ports
@@ -133,6 +136,8 @@ class FakeLive:
     def _publish_frame(self) -> None:
         index = self.published + 1
         embedding = fake_embedding(index, time.monotonic())
+        if self._has_clusters:
+            embedding = replace(embedding, assignment=fake_assignment(index))
         for message in self._builder.build(embedding):
             self._publisher.send(message)
         self._publisher.send_latest(self._builder.latest(embedding))
@@ -140,6 +145,11 @@ class FakeLive:
         if index % 10 == 0:
             self._publisher.send(self._builder.heartbeat())
             self._publisher.send(self._builder.stats({"frames": {"processed": index + 1}, "fps": math.nan}))
+
+
+def fake_assignment(index: int) -> Assignment:
+    """Return the cluster of frame `index`."""
+    return Assignment(3, 0.75, 0.1, 1, "smile") if index % 100 >= 60 else Assignment(-1, 0.0, 0.9, 1)
 
 
 def fake_embedding(index: int, t_capture: float, face_id: int = 0) -> Embedding:
