@@ -22,13 +22,27 @@ class Change:
     born: a new id. returned: an id that had gone is there again. merged: `cluster` took in `others`, whose ids end.
     split: `others` came out of `cluster`, which goes on. moved: some faces of `others` are in `cluster` now, and
     nothing above says so. retired: nothing carries the id on.
-    points: faces of the fit that are in `cluster` (for retired: that were).
+    points: faces of the fit that are in `cluster` (for retired: that were), 0 where there was no fit.
     """
 
     kind: Kind
     cluster: int
     others: tuple[int, ...] = ()
     points: int = 0
+
+    @property
+    def begun(self) -> frozenset[int]:
+        """The ids that there are from now on."""
+        if self.kind == "split":
+            return frozenset(self.others)
+        return frozenset({self.cluster} if self.kind in ("born", "returned") else ())
+
+    @property
+    def ended(self) -> frozenset[int]:
+        """The ids that there are no more."""
+        if self.kind == "merged":
+            return frozenset(self.others)
+        return frozenset({self.cluster} if self.kind == "retired" else ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ is there again after REVERT. Whatever is ordered is taken at the next frame.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psm_stream.clusters.clustering import ANY_MODEL, Clustering
+from psm_stream.clusters.clustering import ANY_MODEL, Change, Clustering
 from psm_stream.clusters.methods import METHODS
 from psm_stream.clusters.units import measure
 from psm_stream.values import (
@@ -35,7 +36,10 @@ class Sorter:
         self._newest: dict[str, Recluster] = {}
         self._waiting: list[Recluster | NameCluster] = []
         self._current: _InForce | None = None
-        self._announced: set[int] = set()
+        self._untold: dict[int, Clustering] = {}
+        """By version: those whose changes were not told yet. One that was prepared may never come into force itself."""
+        self._told: frozenset[int] | None = None
+        """The ids that there are by what was told; None: nothing was."""
 
     @property
     def is_on(self) -> bool:
@@ -52,6 +56,12 @@ class Sorter:
         """The clusters in force."""
         return frozenset() if self._current is None else frozenset(map(int, self._current.clustering.ids))
 
+    @property
+    def names_ordered(self) -> dict[int, str]:
+        """What clusters are called from the next frame on."""
+        named = {item.cluster: item.name for item in self._waiting if isinstance(item, NameCluster)}
+        return {cluster: name for cluster, name in (self.names | named).items() if name}
+
     def token(self, token: str) -> dict[str, str]:
         """Return a token as a field of a notice, if there are tokens."""
         return {"token": token} if self._current is not None and self._current.has_tokens else {}
@@ -61,15 +71,22 @@ class Sorter:
         self._waiting.append(item)
 
     def standing(self) -> list[Input]:
-        """Return the orders that bring a new sorter to where this one is."""
+        """Return the orders that bring a new sorter to where this one is. What was told is not told again."""
+        newest = [
+            item
+            if item.clustering.version in self._untold
+            else replace(item, clustering=replace(item.clustering, changes=()))
+            for item in self._newest.values()
+        ]
         names = [NameCluster(cluster, name) for cluster, name in sorted(self.names.items())]
-        return [*self._newest.values(), *names, *self._waiting]
+        return [*newest, *names, *self._waiting]
 
     def take(self, model_id: str, frame: Stamp) -> Iterator[Notice]:
         """Take what was ordered, and what belongs to the encoder that runs now. Yields what has changed."""
         for item in self._waiting:
             if isinstance(item, Recluster):
                 self._newest[item.clustering.model_id] = item
+                self._untold[item.clustering.version] = item.clustering
             elif item.name:
                 self.names[item.cluster] = item.name
             else:
@@ -90,16 +107,40 @@ class Sorter:
         return self._current.assign(face, vector, self.names)
 
     def _news(self, order: Recluster, frame: Stamp) -> Iterator[Notice]:
-        """A clustering has come into force. What it changed is told once, also if it comes into force again."""
+        """A clustering has come into force. Each change is told once, also of those before that never came into force;
+        and what another one leads to than the last that was told, as after REVERT."""
         clustering = order.clustering
-        where = {"frame_index": frame.index, "model_id": clustering.model_id, "cluster_version": clustering.version}
-        is_new = clustering.version not in self._announced
-        self._announced.add(clustering.version)
-        for change in clustering.changes if is_new else ():
-            about = {"cluster": change.cluster, "others": list(change.others), "points": change.points}
-            yield Notice(f"cluster.{change.kind}", frame.t_capture, {**where, **about})
-        about = {"clusters": sorted({int(one) for one in clustering.ids}), "points": clustering.points}
-        yield Notice("cluster.fitted", frame.t_capture, {**where, **about, "reason": order.reason})
+        for version in sorted(self._untold):
+            if version <= clustering.version:
+                yield from self._changed(self._untold.pop(version), frame)
+        ids = self.ids
+        if self._told is not None:
+            back = [Change("returned", one) for one in sorted(ids - self._told)]
+            gone = [Change("retired", one) for one in sorted(self._told - ids)]
+            yield from (_notice(change, clustering, frame) for change in (*back, *gone))
+        self._told = ids
+        about = {"clusters": sorted(ids), "points": clustering.points, "reason": order.reason}
+        yield Notice("cluster.fitted", frame.t_capture, {**_where(clustering, frame), **about})
+
+    def _changed(self, clustering: Clustering, frame: Stamp) -> Iterator[Notice]:
+        """Tell what a clustering changed, but for what was so already."""
+        told = self._told
+        for change in clustering.changes:
+            is_so = told is not None and change.kind != "moved" and change.begun <= told and not change.ended & told
+            if not is_so:
+                yield _notice(change, clustering, frame)
+            if told is not None:
+                told = (told - change.ended) | change.begun
+        self._told = told
+
+
+def _notice(change: Change, clustering: Clustering, frame: Stamp) -> Notice:
+    about = {"cluster": change.cluster, "others": list(change.others), "points": change.points}
+    return Notice(f"cluster.{change.kind}", frame.t_capture, {**_where(clustering, frame), **about})
+
+
+def _where(clustering: Clustering, frame: Stamp) -> dict[str, object]:
+    return {"frame_index": frame.index, "model_id": clustering.model_id, "cluster_version": clustering.version}
 
 
 class _InForce:

@@ -9,7 +9,7 @@ from psm_stream.config import ClustersSettings
 
 _NEWS = {
     "cluster.born": "cluster {cluster} is new ({points} faces)",
-    "cluster.returned": "cluster {cluster} is back ({points} faces)",
+    "cluster.returned": "cluster {cluster} is back",
     "cluster.merged": "cluster {others} is part of cluster {cluster} now",
     "cluster.split": "cluster {others} came out of cluster {cluster}",
     "cluster.moved": "cluster {cluster} has faces that were in cluster {others}",

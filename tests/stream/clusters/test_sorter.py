@@ -82,6 +82,49 @@ def test_each_encoder_has_its_own_clusters_and_finds_them_again():
     assert sorter.assign(FACE, at(0)) == UNASSIGNED
 
 
+def test_what_was_prepared_and_never_came_into_force_is_told_with_the_next():
+    sorter = Sorter()
+    take(sorter, Recluster(two_heaps("aaa", 1, changes=(Change("born", 0), Change("born", 1))), "first"))
+    prepared = two_heaps("bbb", 2, ids=(0, 2), changes=(Change("born", 2), Change("merged", 0, (1,))))
+    assert take(sorter, Recluster(prepared, "swap")) == []
+    told = take(sorter, Recluster(two_heaps("aaa", 3, ids=(0, 1), changes=(Change("returned", 1, (), 10),)), "rule"))
+    assert [(subject, fields.get("cluster"), fields["cluster_version"]) for subject, fields in told] == [
+        ("cluster.born", 2, 2),
+        ("cluster.merged", 0, 2),
+        ("cluster.returned", 1, 3),
+        ("cluster.retired", 2, 3),
+        ("cluster.fitted", None, 3),
+    ]
+
+
+def test_going_back_to_an_older_clustering_is_told_and_so_is_coming_from_it():
+    sorter = Sorter()
+    take(sorter, Recluster(two_heaps("aaa", 1, changes=(Change("born", 0), Change("born", 1))), "first"))
+    changes = (Change("merged", 0, (1,)), Change("born", 2))
+    take(sorter, Recluster(two_heaps("bbb", 2, ids=(0, 2), changes=changes), "swap"), model_id="bbb")
+    back = [(subject, fields.get("cluster")) for subject, fields in take(sorter, model_id="aaa")]
+    assert back == [("cluster.returned", 1), ("cluster.retired", 2), ("cluster.fitted", None)]
+    # what the next one says is against version 2: that 1 returned was told
+    changes = (Change("returned", 1), Change("moved", 2, (0,)))
+    told = take(sorter, Recluster(two_heaps("aaa", 3, ids=(1, 2), changes=changes), "swap"))
+    assert [(subject, fields.get("cluster")) for subject, fields in told] == [
+        ("cluster.moved", 2),
+        ("cluster.returned", 2),
+        ("cluster.retired", 0),
+        ("cluster.fitted", None),
+    ]
+
+
+def test_a_new_sorter_in_the_same_place_does_not_tell_again():
+    sorter = Sorter()
+    take(sorter, Recluster(two_heaps("aaa", 1, changes=(Change("born", 0), Change("born", 1))), "first"))
+    take(sorter, Recluster(two_heaps("bbb", 2, ids=(0, 2), changes=(Change("split", 0, (2,)),)), "swap"))
+    again = Sorter()
+    assert [subject for subject, _ in take(again, *sorter.standing())] == ["cluster.fitted"]
+    assert take(again, model_id="bbb") == take(sorter, model_id="bbb")
+    assert again.assign(FACE, at(9)) == sorter.assign(FACE, at(9))
+
+
 def test_clusters_of_units_are_of_every_encoder():
     sorter = Sorter()
     take(sorter, Recluster(two_heaps(ANY_MODEL), "vocabulary"))
@@ -96,7 +139,11 @@ def test_names_hold_through_clusterings_and_can_be_taken_away():
     take(sorter, Recluster(two_heaps(version=2), "rule"))
     assert sorter.assign(FACE, at(0)).name == "rest"
     assert sorter.assign(FACE, at(9)).name == ""
-    take(sorter, NameCluster(0, ""))
+    sorter.order(NameCluster(1, "waits"))
+    sorter.order(NameCluster(0, ""))
+    assert (sorter.names, sorter.names_ordered) == ({0: "rest"}, {1: "waits"})
+    take(sorter)
+    assert sorter.names == sorter.names_ordered
     assert sorter.assign(FACE, at(0)).name == ""
 
 
