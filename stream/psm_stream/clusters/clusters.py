@@ -121,7 +121,9 @@ class Clusters:
         """Take note of a face, and start a fit if a rule says so."""
         if not self.is_on:
             return
-        self._now = time_of(embedding.face.frame)
+        before, self._now = self._now, time_of(embedding.face.frame)
+        if self._now < before:  # a file from its start again, or a source that was lost: its time begins anew
+            self._due_at -= before - self._now
         is_first = self._version == 0
         is_new = self._reservoir.offer(embedding, all_of_them=is_first)
         if is_first and is_new and self._reservoir.written == max(1, self._first_faces // 3):
@@ -164,7 +166,8 @@ class Clusters:
         """Take note that another encoder runs: what is of the one before is fitted again, if it was not prepared."""
         self._due_at = -math.inf if self._version == 0 else self._now + self._settings.every_s
         current = self._pipeline.sorter.clustering
-        if self._version and (current is None or current.version != self._version):
+        is_coming = self._wanted is not None and self._wanted.encoder is self._pipeline.encoder  # it is late
+        if self._version and not is_coming and (current is None or current.version != self._version):
             self._asked = "swap"
             # ids of an older clustering are there again, and may end or go on
             self._firm = dict.fromkeys(sorted(self._pipeline.sorter.ids), 1) | dict(self._firm)

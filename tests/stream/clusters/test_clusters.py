@@ -130,6 +130,15 @@ def test_first_clusters_come_with_the_faces_that_they_need_and_hold():
     assert [order.clustering.version for order in run.orders] == [1, 2, 3]  # after 10 s of frames each
 
 
+def test_a_source_whose_time_begins_anew_is_fitted_on_as_before():
+    run = Run()
+    run.frames(3000)
+    before = len(run.orders)
+    run.index = 0  # a file that is looped, a stream that was lost
+    run.frames(300)
+    assert 2 <= len(run.orders) - before <= 4
+
+
 def test_a_refit_needs_time_and_new_faces():
     run = Run(min_new_faces=1000)
     run.frames(400)
@@ -220,6 +229,27 @@ def test_a_swap_that_was_not_prepared_has_clusters_again_soon_with_the_same_ids(
     run.frames(1)
     assert run.orders[-1].reason == "swap"
     assert ids(run.frames(10)) == before
+
+
+def test_a_swap_that_did_not_wait_long_enough_is_not_fitted_twice(monkeypatch):
+    monkeypatch.setattr("psm_stream.clusters.clusters.PREPARE_S", 0.01)
+    run = Run(waits=False)
+    run.frames(20)
+    run.take()
+    run.process.gate.clear()
+    other = FakeEncoder("bbb", 1.0)
+    loader = threading.Thread(target=run.clusters.prepare, args=(other,))
+    loader.start()
+    run.take()
+    loader.join(10)
+    run.pipeline.step(SwapEncoder(other, "adapt"))
+    run.frames(1)
+    run.clusters.swapped()
+    run.process.gate.set()
+    run.take()
+    assert ids(run.frames(4)) in ([0, 1, 0, 1], [1, 0, 1, 0])
+    assert not run.clusters.status()["fitting"]
+    assert [order.reason for order in run.orders] == ["first", "swap"]
 
 
 def test_nobody_waits_for_clusters_that_will_not_come():
