@@ -56,9 +56,13 @@ class Replay:
     def _as_input(self, logged: Logged) -> Input | None:
         value = logged.value
         if isinstance(value, Swap):
-            return SwapEncoder(self._encoder(value.model_id), value.reason)
+            encoder = self._encoder(value.model_id)
+            for item in self.pipeline.standing():
+                if isinstance(item, Recluster):
+                    _check(item.clustering, encoder)
+            return SwapEncoder(encoder, value.reason)
         if isinstance(value, Recluster):
-            _check(value.clustering, self.pipeline.encoder)
+            _check(value.clustering, (self.pipeline.waiting or self.pipeline).encoder)
         return value if isinstance(value, _INPUTS) else None
 
     def _encoder(self, model_id: str) -> Encoder:

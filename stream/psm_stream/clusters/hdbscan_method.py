@@ -56,7 +56,9 @@ class HdbscanMethod:
         return Fit(labels, strengths.astype(np.float32), fitted)
 
     def assigner(self, fitted: Fitted) -> Assigner:
-        """Make ready to assign."""
+        """Make ready to assign. Raises ValueError: of a node that is not under an earlier one, no way leads up."""
+        if np.any(fitted["above"][1:] < 0) or np.any(fitted["above"][1:] >= np.arange(1, len(fitted["above"]))):
+            raise ValueError("its tree is none")
         if not np.any(fitted["label"] != NOISE):
             return lambda _: NOWHERE
         nearest = _nearest(fitted)

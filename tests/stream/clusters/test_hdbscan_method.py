@@ -129,6 +129,17 @@ def test_clusters_without_any_extent(rng: np.random.Generator) -> None:
     assert outlier > 1 - 1e-6
 
 
+@pytest.mark.parametrize("above", [2, 7, -1])
+def test_a_tree_that_leads_nowhere_is_refused(rng: np.random.Generator, above: int) -> None:
+    """One in a file may be anybody's; a circle would keep whoever assigns by it for ever."""
+    fitted = dict(METHOD.fit(blobs(rng, 400, 4), settings()).fitted)
+    METHOD.assigner(fitted)
+    fitted["above"] = fitted["above"].copy()
+    fitted["above"][2] = above
+    with pytest.raises(ValueError, match="its tree is none"):
+        METHOD.assigner(fitted)
+
+
 def test_one_cluster_is_none(rng: np.random.Generator) -> None:
     """Nothing tells it from no cluster at all; the package agrees."""
     points = (0.1 * rng.normal(size=(200, 4))).astype(np.float32)
