@@ -142,7 +142,7 @@ class Live:
         person = settings.person if settings.clusters.keep else ""
         self._kept = KeptClusters(person, lambda text: self._inbox.put(LogLine("error", text, clock())))
         if parts.known is not None:
-            self.clusters.seed(seeds(parts.known), parts.known.next_id)
+            self.clusters.seed(seeds(parts.known, settings.aligner.size_px), parts.known.next_id)
         self.adapter = Adapter(
             parts.plan,
             settings,
@@ -218,8 +218,8 @@ class Live:
         self._keep_clusters()
 
     def _keep_clusters(self) -> None:
-        sorter = self.pipeline.sorter
-        self._kept.keep(self.clusters.rows, self.clusters.next_id, sorter.names)
+        if self.is_ready:  # before, the pipeline does not know the person's names
+            self._kept.keep(self.clusters.rows, self.clusters.next_id, self.pipeline.sorter.names_ordered)
 
     def state(self) -> dict[str, Any]:
         """What STATUS answers: the newest statistics. Called from the ingress thread."""
@@ -382,6 +382,7 @@ class Live:
             self._keep_clusters,
             self.clusters.close,
             self._kept.close,
+            self._take_what_is_left,
             self._let_go,
         ):
             try:

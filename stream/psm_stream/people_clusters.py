@@ -19,11 +19,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 from zipfile import BadZipFile, ZipFile
 
+import cv2
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from psm_stream.clusters.reservoir import Row
 from psm_stream.errors import ClusteringError
 from psm_stream.people import CLUSTERS, Read, folder_of, has_clusters, home
 from psm_stream.people_keep import make_private, sweep, sync, work_name
+from psm_stream.values import Image
 
 MOST = 32
 """Faces that are kept of a cluster."""
@@ -98,9 +100,9 @@ def prototypes(rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> S
     return StoredClusters(next_id, known, model_id, kept)
 
 
-def seeds(stored: StoredClusters) -> list[Row]:
-    """Return the faces as a reservoir takes them before the first frame."""
-    return list(stored.rows)
+def seeds(stored: StoredClusters, size_px: int) -> list[Row]:
+    """Return the faces as a reservoir takes them before the first frame, crops as large as those of this session."""
+    return [replace(row, crop=_resized(row.crop, size_px)) for row in stored.rows]
 
 
 def file_of(person: str) -> Path:
@@ -204,6 +206,15 @@ def _seed(at: int, crop: NDArray[np.uint8], vector: NDArray[np.float32], model_i
     return Row(
         key=-1 - at, face_id=-1, frame_index=-1, t=-math.inf, crop=crop, vector=vector, model_id=model_id, known=known
     )
+
+
+def _resized(crop: Image, size_px: int) -> Image:
+    if crop.shape[0] == size_px:
+        return crop
+    smooth = cv2.INTER_AREA if size_px < crop.shape[0] else cv2.INTER_LINEAR
+    resized: Image = cv2.resize(crop, (size_px, size_px), interpolation=smooth)
+    resized.flags.writeable = False
+    return resized
 
 
 def _densest(vectors: Sequence[NDArray[np.float32]]) -> list[int]:

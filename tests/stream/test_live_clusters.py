@@ -18,7 +18,7 @@ from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.testing import fake_worker
 from psm_stream.bundle import Parity, open_bundle
 from psm_stream.config import load as load_settings
-from psm_stream.errors import SessionError
+from psm_stream.errors import ClusteringError, SessionError
 from psm_stream.people_clusters import load
 from psm_stream.player import Player
 from psm_stream.record.reader import Session
@@ -30,6 +30,7 @@ from psm_stream.verify import verify
 from psm_stream.wire.ports import open_sockets
 
 FIRST = 24
+DOUBLE = np.ones((2, 2, 1), np.uint8)
 EXACT = Parity(reference="itself", crops=0, max_abs=0.0, mean_abs=0.0, cosine=1.0, tolerance=1e-4)
 
 
@@ -235,6 +236,48 @@ def test_a_person_has_the_same_clusters_in_the_next_session() -> None:
     assert load("ada").next_id == 3
 
 
+def test_names_are_kept_without_a_frame_after_them_and_without_any() -> None:
+    first = Clustering(person="ada")
+    with running(first.live) as control:
+        first.frames(FIRST + 2)
+        assert control.send("L 1 smile").startswith("OK")
+    assert load("ada").names == {1: "smile"}
+    no_frame = Clustering(person="ada", known=load("ada"))
+    with running(no_frame.live):
+        no_frame.heard.wait_for("notify.ready")
+    assert load("ada").names == {1: "smile"}
+    no_source = Clustering(person="ada", known=load("ada"))
+    no_source.live.stop("before it was ready")
+    assert no_source.live.run().reason == "before it was ready"
+    assert load("ada").names == {1: "smile"}
+
+
+def test_crops_of_another_size_are_kept_with_those_of_before() -> None:
+    first = Clustering(person="ada")
+    with running(first.live):
+        first.frames(FIRST + 2)
+    stored = load("ada")
+    larger = replace(stored, rows=tuple(replace(row, crop=np.kron(row.crop, DOUBLE)) for row in stored.rows))
+    again = Clustering(person="ada", known=larger)
+    with running(again.live):
+        again.frames(FIRST + 2)
+    assert again.clusters(FIRST, 2) == first.clusters(FIRST, 2)
+    assert {row.crop.shape for row in load("ada").rows} == {(128, 128, 3)}
+
+
+def test_that_the_last_clusters_are_not_kept_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Clustering(person="ada")
+    with running(run.live):
+        run.frames(FIRST + 2)
+
+        def refuse(*_: object) -> None:
+            raise ClusteringError("no room for ada")
+
+        run.live._kept.close()  # what was asked for until now
+        monkeypatch.setattr("psm_stream.clusters.kept.save", refuse)
+    assert [message.payload for message in run.heard.messages if message.topic == "log.error"] == [b"no room for ada"]
+
+
 def test_frozen_means_no_new_clusters() -> None:
     run = Clustering()
     with running(run.live) as control:
@@ -289,6 +332,24 @@ def test_a_session_with_a_clustering_that_cannot_assign_is_refused(change: dict,
     (folder,) = tmp_path.glob("*/001")
     session = Session(folder)
     with pytest.raises(SessionError, match=why):
+        verify(Replay(session, model_opener(session.info)))
+
+
+def test_a_clustering_that_cannot_assign_is_refused_when_its_encoder_comes(model: Path, tmp_path: Path) -> None:
+    plan = Plan("manual", "a test", tuple(fake_worker("--bundle", str(model))))
+    run = Clustering(plan=plan, record__root=str(tmp_path), faces__capacity=8)
+    order, take = run.live.clusters._order, run.live.pipeline.sorter.order
+    run.live.clusters._order = lambda item: order(
+        replace(item, clustering=replace(item.clustering, fitted={})) if item.reason == "swap" else item
+    )
+    run.live.pipeline.sorter.order = lambda item: take(item) if item.clustering.fitted else None
+    with running(run.live) as control:
+        run.frames(FIRST + 2)
+        assert control.send("C").startswith("OK")
+        run.flow_until("notify.model.swapped")
+    (folder,) = tmp_path.glob("*/001")
+    session = Session(folder)
+    with pytest.raises(SessionError, match="clustering 2 of the session is damaged: KeyError"):
         verify(Replay(session, model_opener(session.info)))
 
 

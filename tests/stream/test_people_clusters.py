@@ -72,8 +72,8 @@ def test_there_and_back(psm_home: Path) -> None:
     save("ada", stored)
     assert same(load("ada"), stored)
     assert stored.faces == {0: 3, 1: 3, 2: 3}
-    assert [row.key for row in seeds(stored)] == [-1 - at for at in range(9)]
-    assert {row.t for row in seeds(stored)} == {-math.inf}
+    assert [row.key for row in seeds(stored, 8)] == [-1 - at for at in range(9)]
+    assert {row.t for row in seeds(stored, 8)} == {-math.inf}
     first = file_of("ada").read_bytes()
     save("ada", stored)
     assert file_of("ada").read_bytes() == first
@@ -84,6 +84,19 @@ def test_there_and_back(psm_home: Path) -> None:
     if os.name == "posix":
         assert file_of("ada").stat().st_mode & 0o077 == 0
         assert file_of("ada").parent.stat().st_mode & 0o077 == 0
+
+
+def test_faces_come_back_as_large_as_those_of_the_session_so_that_all_can_be_kept_again() -> None:
+    save("ada", some())
+    stored = load("ada")
+    assert stored is not None
+    assert [row.crop.tobytes() for row in seeds(stored, 8)] == [row.crop.tobytes() for row in stored.rows]
+    for size_px in (4, 16):
+        rows = seeds(stored, size_px)
+        assert {row.crop.shape for row in rows} == {(size_px, size_px, 3)}
+        assert [int(row.crop.mean()) for row in rows] == pytest.approx([row.crop.mean() for row in stored.rows], abs=4)
+        assert not rows[0].crop.flags.writeable
+        assert [row.vector.tobytes() for row in rows] == [row.vector.tobytes() for row in stored.rows]
 
 
 def test_none_are_some_too() -> None:
@@ -162,7 +175,7 @@ class Session:
         self.reservoir = Reservoir(SETTINGS)
         if self.known is not None:
             self.next_id = self.known.next_id
-            self.reservoir.seed(seeds(self.known))
+            self.reservoir.seed(seeds(self.known, 8))
             self.fit()
 
     def fit(self) -> None:
