@@ -285,3 +285,5 @@ class Clusters:
         self._wanted = None
         self._due_at = max(self._due_at, self._now + SWAP_S)
         wanted.done.set_result(None)
+        if isinstance(what, FitFailed) and self._pipeline.encoder is wanted.encoder:  # the swap has not waited
+            self._asked = "swap"

@@ -38,11 +38,13 @@ class KeptClusters:
                 self._thread.start()
 
     def close(self) -> None:
-        """Wait for what is being saved."""
+        """Wait for what is being saved, and tell if that takes too long."""
         with self._lock:
             thread = self._thread
         if thread is not None:
             thread.join(FAREWELL_S)
+            if thread.is_alive():
+                self._failed(f"the disk is slow: the last clusters of {self._person} may not be kept")
 
     def _work(self) -> None:
         while True:
