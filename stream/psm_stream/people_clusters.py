@@ -52,7 +52,7 @@ _UNREADABLE = (BadZipFile, OSError, EOFError, KeyError, ValueError, RuntimeError
 
 class _About(Read):
     schema_version: Literal[1] = Field(alias="schema")
-    next_id: int = Field(ge=0, lt=1 << 31)
+    next_id: int = Field(ge=0, lt=1 << 30)  # ids are int32, and more will come
     model_id: ModelId | Literal[""]
     names: dict[int, Annotated[str, Field(min_length=1, max_length=_MOST_NAME)]]
 
@@ -189,7 +189,7 @@ def _checked(
     count, height, width, channels = crops.shape
     for is_right, what in (
         (len(vectors) == len(clusters) == count, "its arrays do not fit each other"),
-        (height == width and channels == 3, f"its faces are {height} x {width} x {channels}"),
+        (height == width and channels == 3 and (height > 0 or not count), f"its faces are {height} x {width} x {channels}"),
         (bool(np.isfinite(vectors).all()), "its vectors are not finite"),
         (bool(((clusters >= 0) & (clusters < about.next_id)).all()), "it has clusters beyond its next id"),
         (set(about.names) <= set(clusters.tolist()), "it names clusters that it has not"),

@@ -285,6 +285,7 @@ def rewritten(file: Path, **changed: Any) -> None:
     ("changed", "why"),
     [
         ({"about": {"schema": 2}}, "is wrong at schema"),
+        ({"about": {"next_id": 2**31 - 1}}, "is wrong at next_id"),
         ({"about": {"next_id": 2}}, "it has clusters beyond its next id"),
         ({"about": {"names": {"3": "smile"}}}, "it names clusters that it has not"),
         ({"about": {"names": {"1": "a\nb"}}}, "its names hold what cannot be shown"),
@@ -293,6 +294,7 @@ def rewritten(file: Path, **changed: Any) -> None:
         ({"about": None}, "no item named 'about.json'"),
         ({"crops": None}, "no item named 'crops.npy'"),
         ({"crops": np.zeros((9, 8, 7, 3), np.uint8)}, "its faces are 8 x 7 x 3"),
+        ({"crops": np.zeros((9, 0, 0, 3), np.uint8)}, "its faces are 0 x 0 x 3"),
         ({"crops": np.zeros((8, 8, 8, 3), np.uint8)}, "its arrays do not fit each other"),
         ({"clusters": np.full(9, -1, np.int32)}, "it has clusters beyond its next id"),
         ({"vectors": np.full((9, 4), np.nan, np.float32)}, "its vectors are not finite"),
