@@ -189,7 +189,10 @@ def _checked(
     count, height, width, channels = crops.shape
     for is_right, what in (
         (len(vectors) == len(clusters) == count, "its arrays do not fit each other"),
-        (height == width and channels == 3 and (height > 0 or not count), f"its faces are {height} x {width} x {channels}"),
+        (
+            height == width and channels == 3 and (height > 0 or not count),
+            f"its faces are {height} x {width} x {channels}",
+        ),
         (bool(np.isfinite(vectors).all()), "its vectors are not finite"),
         (bool(((clusters >= 0) & (clusters < about.next_id)).all()), "it has clusters beyond its next id"),
         (set(about.names) <= set(clusters.tolist()), "it names clusters that it has not"),
