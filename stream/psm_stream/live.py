@@ -410,6 +410,8 @@ class Live:
                 self.telemetry.count_unprocessed(item.frame.stamp)
             elif isinstance(item, Opened):
                 self.recording.abandon(item)
+            elif isinstance(item, Wanted):
+                item.done.set_result(None)
             elif isinstance(item, Stop):
                 self.stop(item.reason, item.error)
 

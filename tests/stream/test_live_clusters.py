@@ -17,6 +17,7 @@ from psm_export.write import Description, write_bundle
 from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.testing import fake_worker
 from psm_stream.bundle import Parity, open_bundle
+from psm_stream.clusters.clusters import Wanted
 from psm_stream.config import load as load_settings
 from psm_stream.errors import ClusteringError, SessionError
 from psm_stream.people_clusters import load
@@ -290,7 +291,16 @@ def test_frozen_means_no_new_clusters() -> None:
         assert len(run.heard.headers("cluster.00")) == 4
 
 
-def test_a_process_that_dies_is_told_and_the_stream_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_waits_for_clusters_is_let_go_at_the_end() -> None:
+    run = Clustering()
+    wanted = Wanted(run.live.parts.general)
+    run.live.stop("the end")
+    run.live._inbox.put(wanted)
+    run.live.run()
+    assert wanted.done.result(0) is None
+
+
+def test_a_process_that_dies_is_told_and_the_stream_goes_on() -> None:
     run = Clustering(clusters__first_faces=20)
     run.live.clusters._process._command = (sys.executable, "-c", "import sys; sys.exit('no room for clusters')")
     with running(run.live):
@@ -301,7 +311,6 @@ def test_a_process_that_dies_is_told_and_the_stream_goes_on(monkeypatch: pytest.
     assert line["seq"] == 0
     assert run.heard.headers("cluster.00") == []
     assert run.live.final["exit"] == 0
-    del monkeypatch
 
 
 def test_recluster_is_an_input_of_the_pipeline() -> None:

@@ -94,6 +94,8 @@ class Clusters:
         self._faces_at_fit = 0
         self._thread: threading.Thread | None = None
         self._wanted: Wanted | None = None
+        self._fitted_for: Encoder | None = None
+        """Whose clusters the newest fit makes, or made."""
         self._asked: str = ""
         """Why the next fit comes as soon as it can, or ""."""
         self._held: list[Recluster] = []
@@ -155,6 +157,8 @@ class Clusters:
 
     def prepare(self, encoder: Encoder) -> None:
         """Wait until an encoder that is about to run has clusters, or will not get any. For the loader's thread."""
+        if self._is_closed:
+            return  # nobody takes what is posted
         wanted = Wanted(encoder)
         self._post(wanted)
         try:
@@ -242,6 +246,7 @@ class Clusters:
 
     def _begin(self, encoder: Encoder, why: str) -> None:
         self._asked = ""
+        self._fitted_for = encoder
         self._faces_at_fit = self._reservoir.written
         task = Task(self.rows, encoder, self._settings, self._firm, self.next_id, self._version + 1, why)
         if self._waits:
@@ -278,8 +283,7 @@ class Clusters:
         """After a fit while a swap waits: go on to its encoder's, or let it come."""
         wanted = self._wanted
         assert wanted is not None
-        is_its = isinstance(what, Fitted) and what.order.clustering.model_id == wanted.encoder.model_id
-        if isinstance(what, Fitted) and not is_its:
+        if self._fitted_for is not wanted.encoder:
             self._begin(wanted.encoder, "swap")
             return
         self._wanted = None

@@ -257,6 +257,25 @@ def test_a_swap_that_did_not_wait_long_enough_is_fitted_once(fails, monkeypatch)
     assert [order.reason for order in run.orders] == ["first", "swap"]
 
 
+def test_a_swap_that_waits_for_a_fit_that_fails_gets_its_own():
+    run = Run(waits=False)
+    run.frames(20)
+    run.take()
+    run.process.gate.clear()
+    run.process.fails = True
+    assert run.clusters.recluster().startswith("OK")
+    run.frames(1)
+    loader = threading.Thread(target=run.clusters.prepare, args=(FakeEncoder("bbb", 1.0),))
+    loader.start()
+    run.take()
+    run.process.gate.set()
+    assert isinstance(run.take(), FitFailed)
+    run.take()
+    loader.join(10)
+    assert not loader.is_alive()
+    assert [order.clustering.model_id for order in run.orders] == ["aaa", "bbb"]
+
+
 def test_nobody_waits_for_clusters_that_will_not_come():
     run = Run(waits=False)
     loader = threading.Thread(target=run.clusters.prepare, args=(FakeEncoder("bbb", 1.0),))
@@ -282,6 +301,7 @@ def test_nobody_waits_for_clusters_that_will_not_come():
     assert not loader.is_alive()
     assert run.process.is_closed
     run.process.gate.set()
+    run.clusters.prepare(FakeEncoder("ddd", 1.0))  # nobody would take what it wants
 
 
 def test_clusters_of_an_earlier_session_are_there_at_the_first_face_with_their_ids():
