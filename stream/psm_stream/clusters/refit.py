@@ -82,7 +82,7 @@ def encode(task: Task, is_wanted: Callable[[], bool]) -> NDArray[np.float32]:
     """Return each row's vector [n, D] by the task's encoder: the stream's own, or the same bytes once more."""
     vectors = np.empty((len(task.rows), task.encoder.dimension), np.float32)
     for place, row in enumerate(task.rows):
-        if row.model_id == task.encoder.model_id:
+        if row.model_id == task.encoder.model_id and row.vector.shape == (task.encoder.dimension,):
             vectors[place] = row.vector
             continue
         if not is_wanted():

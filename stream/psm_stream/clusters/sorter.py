@@ -26,6 +26,9 @@ from psm_stream.values import (
     Stamp,
 )
 
+MOST = 8
+"""Clusterings of so many encoders are kept, those last in force; a session may adapt a hundred times."""
+
 
 class Sorter:
     """Assigns vectors by the clustering in force: the newest of the encoder that runs."""
@@ -97,8 +100,16 @@ class Sorter:
         if now is self.clustering:
             return
         self._current = None if now is None else _InForce(now)
+        self._keep_few(newest)
         if newest is not None:
             yield from self._news(newest, frame)
+
+    def _keep_few(self, in_force: Recluster | None) -> None:
+        if in_force is not None:
+            model_id = in_force.clustering.model_id
+            self._newest[model_id] = self._newest.pop(model_id)  # to the end, as the last in force
+        for model_id in list(self._newest)[:-MOST]:
+            del self._newest[model_id]
 
     def assign(self, face: AlignedFace, vector: NDArray[np.float32]) -> Assignment:
         """Say where a face's vector [D] falls."""

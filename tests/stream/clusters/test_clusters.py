@@ -1,7 +1,6 @@
 """When clusters are fitted, and how they reach the pipeline. The process is a fake; tests/stream has the real one."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -346,4 +345,3 @@ def test_frames_of_two_encoders_are_never_in_one_fit():
     rows = run.clusters.rows
     assert {row.model_id for row in rows} == {"bbb"}
     assert all(np.array_equal(row.vector, np.full(2, row.crop.mean() * 3.0, np.float32)) for row in rows)
-    assert replace(rows[0]) == rows[0]

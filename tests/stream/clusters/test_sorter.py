@@ -8,7 +8,7 @@ import pytest
 from psm_stream.clusters.clustering import ANY_MODEL, Change, Clustering
 from psm_stream.clusters.methods import METHODS
 from psm_stream.clusters.naming import parse_name
-from psm_stream.clusters.sorter import Sorter
+from psm_stream.clusters.sorter import MOST, Sorter
 from psm_stream.config import ClustersSettings
 from psm_stream.errors import ConfigError
 from psm_stream.values import UNASSIGNED, AlignedFace, NameCluster, Recluster, Stamp
@@ -171,3 +171,17 @@ def test_a_name_is_read_and_wrong_ones_are_refused():
             parse_name(text, sorter)
     with pytest.raises(ConfigError, match="at most 64"):
         parse_name("3 " + "n" * 65, sorter)
+
+
+def test_clusterings_of_the_encoders_that_ran_last_are_kept():
+    sorter = Sorter()
+    for version in range(1, 30):
+        take(sorter, Recluster(two_heaps(f"model {version}", version), "swap"), model_id=f"model {version}")
+        take(sorter, model_id="model 1")  # as REVERT does each time
+    assert sorter.is_on
+    assert sorter.clustering.version == 1
+    assert len(sorter.standing()) == MOST
+    take(sorter, model_id="model 29")
+    assert sorter.is_on
+    take(sorter, model_id="model 2")
+    assert not sorter.is_on
