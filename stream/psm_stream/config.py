@@ -162,17 +162,17 @@ class ClustersSettings(Section):
     """So many faces a second are offered to it, once there are clusters; before, every face."""
     first_faces: int = Field(default=300, ge=20)
     """The first clusters are made of so many faces."""
-    every_s: float = Field(default=60.0, gt=0)
+    every_s: float = Field(default=30.0, gt=0)
     """Clusters are fitted again so long after the last fit."""
     min_new_faces: int = Field(default=100, ge=1)
     """Faces that must have come since the last fit."""
-    dimensions: int = Field(default=16, ge=0)
+    dimensions: int = Field(default=8, ge=0)
     """Principal components that are kept; 0 keeps everything."""
     min_cluster_size: int = Field(default=20, ge=2)
     """hdbscan: fewer faces are no cluster."""
-    min_samples: int = Field(default=10, ge=1)
+    min_samples: int = Field(default=5, ge=1)
     """hdbscan and dbscan: neighbours that make a place dense."""
-    eps: float = Field(default=0.2, gt=0)
+    eps: float = Field(default=0.6, gt=0)
     """dbscan: how near neighbours are, in the units of the vectors."""
     vocabulary: Path | None = None
     """vocabulary: a file that `psm-adapt vocabulary fit` wrote."""
