@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from psm_stream import sections
@@ -160,8 +160,8 @@ class ClustersSettings(Section):
     """Faces that a clustering is fitted on; half of them recent, half kept so that rare expressions stay known."""
     rate_hz: float = Field(default=5.0, gt=0)
     """So many faces a second are offered to it, once there are clusters; before, every face."""
-    first_faces: int = Field(default=300, ge=20)
-    """The first clusters are made of so many faces."""
+    first_faces: int = Field(default=300, ge=20, validate_default=True)
+    """The first clusters are made of so many faces: capacity at most, which the default is lowered to."""
     every_s: float = Field(default=30.0, gt=0)
     """Clusters are fitted again so long after the last fit."""
     min_new_faces: int = Field(default=100, ge=1)
@@ -180,6 +180,28 @@ class ClustersSettings(Section):
     """With a person: keep some faces of each cluster for their next session, and begin with those of the last."""
     seed: int = Field(default=0, ge=0)
     """Which faces stay in the reservoir."""
+
+    @field_validator("first_faces")
+    @classmethod
+    def _can_be_held(cls, first_faces: int, about: ValidationInfo) -> int:
+        capacity: int = about.data.get("capacity", first_faces)
+        if first_faces > capacity and first_faces != cls.model_fields["first_faces"].default:
+            raise PydanticCustomError(
+                "first_faces", "expected clusters.capacity at most, which is {capacity}", {"capacity": capacity}
+            )
+        return min(first_faces, capacity)
+
+    @field_validator("vocabulary")
+    @classmethod
+    def _is_used(cls, vocabulary: Path | None, about: ValidationInfo) -> Path | None:
+        method = about.data.get("method")
+        if vocabulary is not None and method in FITTED:
+            raise PydanticCustomError(
+                "vocabulary",
+                "clusters.method is {method}, which takes none; set clusters.method to vocabulary, or leave this away",
+                {"method": method},
+            )
+        return vocabulary
 
 
 class Settings(Section):

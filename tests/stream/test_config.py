@@ -90,6 +90,29 @@ def test_what_yaml_and_flags_write_in_their_own_way(tmp_path: Path) -> None:
     assert config.load(file, {"person": "none"}).person == "none"
 
 
+def test_the_first_clusters_need_no_more_faces_than_can_be_held() -> None:
+    few = config.load(None, {"clusters.capacity": "200"}).clusters
+    assert few.first_faces == 200
+    assert config.ClustersSettings.model_validate_json(few.model_dump_json()) == few
+    assert config.load(None, {"clusters.capacity": 500, "clusters.first_faces": 500}).clusters.first_faces == 500
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, {"clusters.capacity": "500", "clusters.first_faces": "501"})
+    assert str(caught.value) == (
+        "config key 'clusters.first_faces': expected clusters.capacity at most, which is 500, got '501'"
+    )
+
+
+@pytest.mark.parametrize("method", [None, "dbscan"])
+def test_a_vocabulary_that_nothing_reads_is_refused(method: str | None) -> None:
+    chosen = {} if method is None else {"clusters.method": method}
+    with pytest.raises(
+        ConfigError, match=rf"clusters\.method is {method or 'hdbscan'}, which takes none; set clusters"
+    ):
+        config.load(None, {**chosen, "clusters.vocabulary": "v.npz"})
+    for used in ("vocabulary", "off"):
+        config.load(None, {"clusters.method": used, "clusters.vocabulary": "v.npz"})
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         config.load(tmp_path / "none.yaml", {})
