@@ -190,7 +190,9 @@ class Collector:
         with_face = t[seen]
         pauses = np.diff(np.concatenate([t[:1], with_face, t[-1:]])) if len(t) else np.zeros(1)
         without = float(pauses.max()) if not seen.all() else 0.0
-        return Quality(series, dict(self._dropped), self._lost, without, self._stages, _remarks(session))
+        return Quality(
+            series, dict(self._dropped), self._lost, without, self._stages, _is_fast(session), _remarks(session)
+        )
 
 
 def _assignment(header: Mapping[str, Any]) -> Assignment:
@@ -224,6 +226,12 @@ def _about(session: Session) -> dict[str, str]:
         "psm-stream": info.versions.get("psm-stream", ""),
     }
     return {name: fact for name, fact in facts.items() if fact}
+
+
+def _is_fast(session: Session) -> bool:
+    """Tell whether frames waited for the run; cameras and streams never do, whatever pace was set."""
+    source = session.info.config.get("source")
+    return isinstance(source, dict) and source.get("pace") == "fast" and source.get("kind") not in ("camera", "rtsp")
 
 
 def _remarks(session: Session) -> list[str]:

@@ -127,10 +127,14 @@ def _clusters(story: Story, naming: Naming, captions: _Captions) -> list[Markup]
 
 
 def _quality(story: Story, captions: _Captions) -> list[Markup]:
+    fast = (
+        " The source was read at pace fast, where every frame waits for its turn: these are times in queues, and say "
+        "nothing about how late a live face would be."
+    )
     caption = captions.next(
         "Recording.",
         "Time from capture to publishing: median (line) and 5 to 95 % (band); frames lost, if any, below. The table "
-        "of stages is the run's own last account.",
+        f"of stages is the run's own last account.{fast if story.quality.is_fast else ''}",
     )
     figure = _figure(quality.over_time(story), caption)
     return [element("h2", escaped("Quality of the recording")), figure, quality.figures(story)]

@@ -84,7 +84,8 @@ class Quality:
     """How well the session was recorded.
 
     series: over time. dropped: frames lost, by cause. lost: how often a face went away. longest_without_s: the longest
-    time without any face. stages_ms: the run's last account of latencies, by stage. remarks: what else went wrong.
+    time without any face. stages_ms: the run's last account of latencies, by stage. is_fast: a source without a pace of
+    its own was read as fast as it went, so that latencies are times in queues. remarks: what else went wrong.
     """
 
     series: Series
@@ -92,6 +93,7 @@ class Quality:
     lost: int
     longest_without_s: float
     stages_ms: Mapping[str, Mapping[str, float]]
+    is_fast: bool
     remarks: Sequence[str]
 
 

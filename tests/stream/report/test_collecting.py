@@ -14,6 +14,7 @@ from psm_stream.record.framing import Entry
 from psm_stream.record.reader import Session
 from psm_stream.record.testing import a_face, fake_encoder, open_fake, record_run, rewrite, some_faces
 from psm_stream.report.collecting import collect
+from psm_stream.report.page import page
 from psm_stream.report.story import NOISE, UNSORTED
 from psm_stream.values import UNASSIGNED, Assignment, Embedding, Marker, NoFace, Stamp, SwapEncoder
 
@@ -111,6 +112,25 @@ def test_a_recording_that_was_cut_off_is_told_up_to_the_cut(tmp_path):
     assert story.quality.remarks[0].startswith("The recording was cut off")
     assert len(story.quality.series.t) <= len(whole.quality.series.t)
     assert whole.quality.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_fast"),
+    [
+        ({"kind": "demo", "pace": "fast"}, True),
+        ({"kind": "images", "pace": "fast"}, True),
+        ({"kind": "file", "pace": "live"}, False),
+        ({"kind": "rtsp", "pace": "fast"}, False),
+        ("written by another version", False),
+    ],
+)
+def test_latencies_at_pace_fast_are_said_to_mean_nothing(session, source, is_fast):
+    path = session.folder / "info.json"
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps({**about, "config": {**about["config"], "source": source}}))
+    story = collect(Session(session.folder), opener(session))
+    assert story.quality.is_fast is is_fast
+    assert ("these are times in queues" in page(story)) is is_fast
 
 
 def test_a_face_whose_embedding_is_missing_is_left_out(tmp_path):
