@@ -16,6 +16,7 @@ from psm_stream.report.markup import Markup, element, escaped, joined, number, s
 from psm_stream.report.naming import Naming
 from psm_stream.report.palette import FAINT, INK, PALE, QUIET, colour_of, sign_of
 from psm_stream.report.story import NOISE, UNSORTED, Event, Run, Said, Story
+from psm_stream.sources.demo_script import EXPRESSIONS
 
 WIDTH = 1120.0
 LEFT, RIGHT = 132.0, 1066.0
@@ -183,11 +184,11 @@ def _source(sheet: _Sheet, said: Sequence[Said]) -> None:
     if not said:
         return
     sheet.name("the source says", sheet.y + _SOURCE_PX - 2)
-    tint_of = {
-        label: _TINTS[place % len(_TINTS)] for place, label in enumerate(dict.fromkeys(one.label for one in said))
-    }
+    tint_of = tints(said)
     base, free, hidden = sheet.y + 12 + _SOURCE_PX, 0.0, False
     for one in said:
+        if one.label not in tint_of:
+            continue
         x, end = sheet.time(one.begin), sheet.time(one.end)
         height = _SOURCE_PX * min(max(one.most, 0.0), 1.0)
         box = {"x": x, "y": base - height, "width": max(end - x, 0.6), "height": height}
@@ -204,6 +205,16 @@ def _source(sheet: _Sheet, said: Sequence[Said]) -> None:
     sheet.y = base + 6
     if hidden:
         _legend(sheet, tint_of)
+
+
+def tints(said: Sequence[Said]) -> dict[str, str]:
+    """Return the tint of each label that is ever strong enough to be seen, in the legend's order.
+
+    The demo's expressions have the same tints in each report; other labels follow, by name.
+    """
+    seen = {one.label for one in said if one.most > 0}
+    order = dict.fromkeys((*EXPRESSIONS, *sorted(seen)))
+    return {label: _TINTS[place % len(_TINTS)] for place, label in enumerate(order) if label in seen}
 
 
 def _legend(sheet: _Sheet, tint_of: Mapping[str, str]) -> None:

@@ -1,12 +1,14 @@
 """The page: what is on it for any session, and that nothing of a session can become a part of it."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from tests.stream.report.stories import a_story, frames
 
 from psm_stream.report.page import page
+from psm_stream.report.story import Said
 
 NASTY = [
     '</text></svg><script>alert("1")</script>',
@@ -93,6 +95,14 @@ def test_shares_on_the_timeline_are_shares_of_frames(session):
     path = [[0]] * 20 + [[0]] * 50 + [[1]] * 30 + [[-1]] * 20
     markup = page(a_story(session, path))
     assert re.findall(r">(\d+%)<", markup)[:3] == ["50%", "30%", "20%"]
+
+
+def test_the_legend_has_what_is_drawn_of_what_the_source_says(session):
+    told = a_story(session, frames(3, 400))
+    said = [Said(("neutral", "smile", "blink")[n % 3], n / 9, n / 9 + 0.1, 0.8 * (n % 3 > 0)) for n in range(90)]
+    read = Reading(page(replace(told, said=said)))
+    assert "neutral" not in read.text
+    assert [words for words in read.words if words in ("blink", "smile")][-2:] == ["blink", "smile"]
 
 
 def test_several_faces_have_rows_of_their_own(session):

@@ -17,6 +17,8 @@ from psm_stream.report.palette import COLOURS, NOISE, blend, colour_of, sign_of
 from psm_stream.report.plane import Sample, principal
 from psm_stream.report.saying import Saying
 from psm_stream.report.story import Said
+from psm_stream.report.timeline import tints
+from psm_stream.sources.demo_script import EXPRESSIONS
 from psm_stream.values import NAN, Embedding, Stamp
 
 _TO_LINEAR = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
@@ -117,6 +119,19 @@ def test_labels_are_joined():
         Said("2", 6, 7, 1.0),
         Said("rest", 7, 8, 0.5),
     ]
+
+
+@given(st.permutations(["smile", "neutral", "blink", "jaw_drop", "rest", "count"]), st.integers(1, 6))
+def test_what_the_source_says_has_the_same_tint_in_each_report(order, count):
+    strengths = {"neutral": 0.0}
+    whole, part = (
+        tints([Said(label, t, t + 1, strengths.get(label, 0.7)) for t, label in enumerate(labels)])
+        for labels in (order, order[:count])
+    )
+    assert list(whole) == ["blink", "smile", "jaw_drop", "count", "rest"]
+    assert len(set(whole.values())) == 5
+    assert set(part) == set(order[:count]) - {"neutral"}
+    assert all(part[label] == whole[label] for label in part if label in EXPRESSIONS)
 
 
 @given(st.integers(3, 40), st.integers(1, 12), st.integers(0, 99))
