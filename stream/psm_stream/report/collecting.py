@@ -216,7 +216,8 @@ def _about(session: Session) -> dict[str, str]:
     method = clusters.get("method", "") if isinstance(clusters, dict) else ""
     person = info.config.get("person")
     facts = {
-        "Session": info.uuid,
+        "Recording id": info.uuid,
+        "Session id of its messages": info.run,
         "Recorded": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.started.unix)),
         "Person": str(person or ""),
         "Source": info.source,

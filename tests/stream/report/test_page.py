@@ -67,6 +67,12 @@ def test_a_session_without_a_frame(session):
     assert "Embedding." not in read.text
 
 
+def test_both_ids_of_a_session_are_named(session):
+    words = Reading(page(a_story(session, frames(3)))).words
+    assert words[words.index("Recording id ") + 1] == session.info.uuid
+    assert words[words.index(" · Session id of its messages ") + 1] == session.info.run
+
+
 def test_nothing_is_asked_of_anybody(session):
     markup = page(a_story(session, frames(4), markers=[(30, "go")]))
     assert all(address.startswith("data:") for address in Reading(markup).addresses)
