@@ -19,7 +19,7 @@ from psm_stream.wire.schema import HEADER, TOPICS
 COMMON_KEYS = frozenset(key.name for key in HEADER)
 LEFT_OUT = frozenset({"t_notice", "figures"})
 """Of a notice, in lines for people; --json has them."""
-FIRST = ("model_id", "model_epoch")
+FIRST = ("cluster_version", "model_id", "model_epoch")
 """Keys of every header that a notice gives a meaning of its own, and psm-watch prints first."""
 PUBLISHED = [topic.topic.partition("<")[0] for topic in TOPICS if topic.kind != "latest"]
 ANSWER_WITHIN_S = 3.0
@@ -136,7 +136,7 @@ def _essence(message: ClientMessage) -> str:
 
 def _facts(header: Mapping[str, Any]) -> str:
     """Whatever keys it has of its own."""
-    own = {"face": header["face_id"]} if header["face_id"] >= 0 else {}
+    own = {name: header[key] for name, key in (("face", "face_id"), ("cluster", "cluster")) if header[key] >= 0}
     own |= {key: header[key] for key in FIRST if header[key]}
     own |= {key: value for key, value in header.items() if key not in COMMON_KEYS | LEFT_OUT}
     return "  ".join(f"{key} {_short(value)}" for key, value in own.items() if not _is_nan(value))

@@ -89,6 +89,10 @@ def test_every_kind_of_message_has_a_line():
     assert line(builder.notice(swapped)) == 'notify.model.swapped frame 5 model_epoch 2 old "a" new "b"'
     found = Notice("face.found", 1.0, {"frame_index": 3, "face_id": 1})
     assert line(builder.notice(found)) == "notify.face.found frame 3 face 1"
+    split = Notice("cluster.split", 1.0, {"cluster": 0, "cluster_version": 2, "others": [7], "points": 64})
+    assert line(builder.notice(split)) == "notify.cluster.split cluster 0 cluster_version 2 others [7] points 64"
+    fitted = Notice("cluster.fitted", 1.0, {"model_id": "0123", "cluster_version": 2, "clusters": [0, 7]})
+    assert line(builder.notice(fitted)) == 'notify.cluster.fitted cluster_version 2 model_id "0123" clusters [0, 7]'
     assert line(builder.heartbeat()) == "heartbeat.psm"
     assert line(builder.log(LogLine("warning", "hot", 1.0))) == "log.warning hot"
     summary = {
