@@ -7,11 +7,13 @@ of that in its own process.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import Any
 
@@ -129,15 +131,16 @@ class _Running:
         surroundings = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, "1"), "PYTHONSAFEPATH": "1"}
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
         try:
-            self._process = subprocess.Popen(
-                command,
-                bufsize=0,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                env=surroundings,
-                creationflags=flags,
-            )
+            with _deaf_to_ctrl_c():
+                self._process = subprocess.Popen(
+                    command,
+                    bufsize=0,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._log,
+                    env=surroundings,
+                    creationflags=flags,
+                )
         except BaseException:
             self._log.close()
             raise
@@ -189,3 +192,20 @@ class _Running:
         lines = [" ".join(line.split()) for line in self._log.read().decode(errors="replace").splitlines()]
         last = next((line for line in reversed(lines) if line), "")
         return f": {last}" if last else ""
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """What is started meanwhile never hears of Ctrl-C: it has the signal mask of the thread that starts it.
+
+    It makes a process group of its own by itself, but Ctrl-C may come before. (Popen's process_group needs Python 3.11,
+    and a new session would not do: Linux weighs niceness only among the processes of a session.)
+    """
+    if sys.platform == "win32":  # CREATE_NEW_PROCESS_GROUP does it
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

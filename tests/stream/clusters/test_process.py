@@ -74,6 +74,22 @@ def test_it_steps_back_with_one_thread_in_a_group_of_its_own(vectors: np.ndarray
 
 
 @posix_only
+def test_ctrl_c_does_not_reach_it_even_before_it_has_a_group_of_its_own(vectors: np.ndarray) -> None:
+    code = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "import psm_stream.clusters.worker as worker\n"
+        "worker.main()\n"
+    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    process = ClusterProcess(command=(sys.executable, "-c", code))
+    assert process.fit("dbscan", vectors, SETTINGS).labels.max() == 2
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+    process.close()
+
+
+@posix_only
 def test_after_a_crash_the_next_fit_is_as_good_as_the_first(vectors: np.ndarray) -> None:
     process = ClusterProcess()
     process.warm_up()
