@@ -30,8 +30,6 @@ SWAP_S = 30.0
 """So long after clusters were prepared for a swap nothing else is fitted, unless it comes before."""
 AGAIN_S = 10.0
 """Where no clusters were found, or a fit failed, the next try comes after so long."""
-FEWEST = 20
-"""Faces that RECLUSTER needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +180,8 @@ class Clusters:
             return f"ERROR clusters are not fitted here: clusters.method is {self._settings.method}"
         if self._is_frozen():
             return "ERROR frozen: no new clusters; send THAW first"
-        if len(self.rows) < FEWEST:
-            return f"ERROR {len(self.rows)} faces so far; {FEWEST} are needed"
+        if len(self.rows) < self._fewest:
+            return f"ERROR {len(self.rows)} faces so far; {self._fewest} are needed"
         if self._thread is not None:
             return "ERROR clusters are being fitted already"
         self._asked = "order"
@@ -217,6 +215,12 @@ class Clusters:
     @property
     def _first_faces(self) -> int:
         return min(self._settings.first_faces, self._settings.capacity)
+
+    @property
+    def _fewest(self) -> int:
+        """Faces that RECLUSTER needs: of fewer than the first clusters are made of, or make two, would come noise."""
+        two = 2 * self._settings.min_cluster_size
+        return min(self._first_faces, two) if self._version else self._first_faces
 
     def _due(self) -> str:
         """Say why clusters are to be fitted now, or ""."""

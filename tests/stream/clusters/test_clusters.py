@@ -147,6 +147,16 @@ def test_a_refit_needs_time_and_new_faces():
     assert [order.reason for order in run.orders] == ["first", "order"]
 
 
+def test_an_order_needs_the_faces_that_the_first_clusters_need():
+    run = Run(first_faces=30, capacity=50, min_cluster_size=3)
+    run.frames(29)
+    assert run.clusters.recluster() == "ERROR 29 faces so far; 30 are needed"
+    run.frames(1)
+    assert run.clusters.recluster() == "OK 30 faces"
+    run.frames(1)
+    assert [order.reason for order in run.orders] == ["first", "order"]
+
+
 def test_where_nothing_was_found_the_next_try_comes_soon():
     run = Run(min_samples=1000)
     run.frames(20 + int(AGAIN_S * 10) + 2)
