@@ -64,6 +64,7 @@ class Collector:
         self._account = ClusterAccount()
         self._runs, self._saying, self._sample = Runs(), Saying(), Sample()
         self._waiting: dict[tuple[int, int], _Waiting] = {}
+        self._tokens: dict[int, str] = {}
         self._said_in: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._models: list[tuple[str, float]] = []
         self._fits: list[tuple[int, float]] = []
@@ -83,11 +84,8 @@ class Collector:
                 self._events.append(Event(self._clock.of(value.t), "marker", value.label))
             case NameCluster():
                 self._account.named(value)
-                said = (
-                    f"cluster {value.cluster} is called {value.name}"
-                    if value.name
-                    else f"cluster {value.cluster} has no name"
-                )
+                what = f"cluster {self._tokens.get(value.cluster, value.cluster)}"
+                said = f"{what} is called {value.name}" if value.name else f"{what} has no name"
                 self._events.append(Event(self._clock.now, "name", said))
             case Message(topic=topic):
                 self._message(topic, value)
@@ -100,6 +98,8 @@ class Collector:
             self._models.append((embedding.model_id, t))
         if assigned.version != (self._fits[-1][0] if self._fits else 0):
             self._fits.append((assigned.version, t))
+        if assigned.token:
+            self._tokens[assigned.cluster] = assigned.token
         if assigned.version and embedding.face.frame.label:
             self._said_in[cluster][parted(embedding.face.frame.label)[0]] += 1
         self._account.see(embedding)
@@ -177,6 +177,7 @@ class Collector:
             account=self._account,
             table=table,
             labels={entry["cluster"]: entry["name"] for entry in table["clusters"]},
+            tokens=self._tokens,
             said_in={cluster: said.most_common(1)[0] for cluster, said in self._said_in.items()},
             plane=self._sample.plane(open_encoder, progress),
             quality=self._quality(session),
@@ -202,6 +203,7 @@ def _assignment(header: Mapping[str, Any]) -> Assignment:
         float(header.get("outlier", float("nan"))),
         header["cluster_version"],
         str(header.get("name", "")),
+        str(header.get("token", "")),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from psm_stream.clusters.vocabulary import UNKNOWN
 from psm_stream.report.story import NOISE, UNSORTED, Story
 
 MOST = 40
@@ -21,14 +22,19 @@ class Naming:
         self.shown: Sequence[int] = sorted(entry["cluster"] for entry in often)
         self.hidden = len(seen) - len(self.shown)
         self._labels: Mapping[int, str] = story.labels
+        self._tokens: Mapping[int, str] = story.tokens
+        self.noise = UNKNOWN if story.tokens else "noise"
         self._rows = frozenset((*self.shown, NOISE, UNSORTED))
 
     def row_of(self, cluster: int) -> int:
         """Return the row that a cluster is drawn in."""
         return cluster if cluster in self._rows else self.REST
 
+    def short(self, cluster: int) -> str:
+        """Return a cluster's token, or its id where there is no vocabulary; a dash for noise."""
+        return "–" if cluster == NOISE else self._tokens.get(cluster, f"{cluster}")
+
     def name(self, row: int) -> str:
         """Return what a row is called."""
-        special = {NOISE: "noise", UNSORTED: "no clusters", self.REST: f"{self.hidden} rarer"}
-        label = self._labels.get(row, "")
-        return special.get(row) or (f"{row} {label}" if label else f"{row}")
+        special = {NOISE: self.noise, UNSORTED: "no clusters", self.REST: f"{self.hidden} rarer"}
+        return special.get(row) or f"{self.short(row)} {self._labels.get(row, '')}".rstrip()

@@ -11,7 +11,7 @@ from psm_stream.report.markup import Markup, element, escaped, joined
 from psm_stream.report.naming import Naming
 from psm_stream.report.scatter import scatter
 from psm_stream.report.sheets import sheets
-from psm_stream.report.story import Story
+from psm_stream.report.story import NOISE, UNSORTED, Story
 from psm_stream.report.timeline import timeline
 from psm_stream.report.transitions import matrix_of, transitions
 
@@ -32,22 +32,22 @@ def page(story: Story) -> Markup:
         element("title", escaped(f"Session {story.title}")),
         element("style", Markup(_STYLE.read_text(encoding="utf-8"))),
     )
-    body = element("body", element("main", *_head(story), *_sections(story, naming), _foot()))
+    body = element("body", element("main", *_head(story, naming), *_sections(story, naming), _foot()))
     return Markup(f"<!doctype html>{element('html', head, body, lang='en')}")
 
 
-def _head(story: Story) -> list[Markup]:
+def _head(story: Story, naming: Naming) -> list[Markup]:
     facts = [joined([escaped(f"{name} "), element("b", escaped(fact))]) for name, fact in story.about.items()]
     remarks = [element("p", escaped(words), class_="remark") for words in story.quality.remarks]
     return [
         element("h1", escaped(f"Session {story.title}")),
         element("p", Markup(" · ".join(facts)), class_="about"),
-        element("p", escaped(_abstract(story)), class_="abstract"),
+        element("p", escaped(_abstract(story, naming)), class_="abstract"),
         *remarks,
     ]
 
 
-def _abstract(story: Story) -> str:
+def _abstract(story: Story, naming: Naming) -> str:
     """Say in two sentences what the session is."""
     low, high = story.span
     table, faces = story.table, len(story.faces)
@@ -57,10 +57,10 @@ def _abstract(story: Story) -> str:
     if not seen:
         return what + "There are no clusters in it."
     longest = max(seen, key=lambda entry: entry["frames"])
-    name = f"{longest['cluster']} {story.labels.get(longest['cluster'], '')}".strip()
     return what + (
-        f"{len(seen)} cluster{'s' * (len(seen) > 1)} and noise ({table['noise']['share']:.0%} of the frames that "
-        f"were sorted); the face is most often in cluster {name} ({longest['share']:.0%})."
+        f"{len(seen)} cluster{'s' * (len(seen) > 1)} and {naming.noise} ({table['noise']['share']:.0%} of the frames "
+        f"that had clusters); the face is most often in cluster {naming.name(longest['cluster'])} "
+        f"({longest['share']:.0%})."
     )
 
 
@@ -82,17 +82,14 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
             captions.next(
                 "Timeline.",
                 "A row is filled while the face is in its cluster; at the right is the share of the time in which "
-                "there were clusters. Grey: noise. Dashed: another encoder from there on. " + _times(story),
+                f"there were clusters. Grey: {naming.noise}. Dashed: another encoder from there on. " + _times(story),
             ),
         ),
     ]
     beside = []
     if story.plane is not None:
-        key = (
-            " A number stands at the median of its cluster. Grey: noise; pale: while there were no clusters."
-            if naming.shown
-            else ""
-        )
+        rings = "; rings: while there were no clusters" if UNSORTED in story.plane.clusters else ""
+        key = f" Each id stands at the median of its cluster. Grey: {naming.noise}{rings}." if naming.shown else ""
         caption = captions.next(
             "Embedding.",
             f"{len(story.plane.xy):,} of {story.plane.of:,} faces, evenly spread over the session, in the first two "
@@ -104,7 +101,8 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
         caption = captions.next(
             "Transitions.",
             "How often the face went from one cluster (row) to another (column), straight or through less than "
-            f"{PASSING_S:g} s of noise; the darker, the larger a share of its row. –: noise that lasted longer.",
+            f"{PASSING_S:g} s of {naming.noise}; the darker, the larger a share of its row."
+            + (f" –: {naming.noise} that lasted longer." if NOISE in matrix.clusters else ""),
         )
         beside.append(_figure(transitions(matrix, naming), caption))
     if beside:

@@ -8,8 +8,8 @@ COLOURS = ("#cc6677", "#332288", "#ddb84d", "#117733", "#56b4e0", "#882255", "#4
 """Told apart by people with any colour vision. Source: P. Tol, "Colour schemes" (2021), scheme muted; its sand, cyan
 and olive are a little darker here, since they mark thin lines on white."""
 NOISE = "#b9b9b9"
-PALE = "#e4e4e4"
-"""Frames while there were no clusters."""
+HOLLOW = "#848484"
+"""The outline of what is drawn hollow: frames while there were no clusters."""
 ONE = "#7189a3"
 """Everything, where nothing is told apart."""
 INK, QUIET, FAINT = "#222222", "#6b6b6b", "#dddddd"

@@ -7,41 +7,47 @@ import numpy as np
 from psm_stream.report.axes import Scale, line, svg, text
 from psm_stream.report.markup import Markup, element, escaped, number
 from psm_stream.report.naming import Naming
-from psm_stream.report.palette import INK, ONE, PALE, QUIET, colour_of, sign_of
+from psm_stream.report.palette import HOLLOW, INK, ONE, QUIET, colour_of, sign_of
 from psm_stream.report.story import NOISE, UNSORTED, Plane
 
 _WIDTH, _HEIGHT = 540.0, 500.0
 _DOT = 5.2
-_APART_PX = 18.0
+_LETTER_PX, _LINE_PX = 8.0, 14.0
 
 
 def scatter(plane: Plane, naming: Naming) -> Markup:
     """Draw the plane; each cluster's id stands at the median of its faces, where another's does not stand already."""
     x, y = _scales(plane)
     row_of = np.array([naming.row_of(cluster) for cluster in plane.clusters.tolist()])
-    unsorted = PALE if naming.shown else ONE
     dots, middles = [], []
     for row in sorted(set(row_of.tolist()), key=_depth):
         at = plane.xy[row_of == row]
         sign = sign_of(row, _DOT if row >= 0 else _DOT - 1)
         signs = (element("path", d=f"M{number(x(left), 1)} {number(y(up), 1)}{sign}") for left, up in at)
-        fill = unsorted if row == UNSORTED else colour_of(row)
         about = element("title", escaped(f"{naming.name(row)}: {len(at)} faces"))
-        dots.append(element("g", about, *signs, fill=fill, stroke="#fff", stroke_width=0.5))
+        dots.append(element("g", about, *signs, stroke_width=0.8 if row == UNSORTED else 0.5, **_look(row, naming)))
         if row >= 0:
             left, up = np.median(at, axis=0)
-            middles.append((len(at), x(left), y(up), row))
+            middles.append((len(at), x(left), y(up), naming.short(row)))
     return svg(_WIDTH, _HEIGHT, *_frame(plane), *dots, *_ids(middles), label="Faces in two principal components")
 
 
-def _ids(middles: list[tuple[int, float, float, int]]) -> list[Markup]:
+def _look(row: int, naming: Naming) -> dict[str, str]:
+    """Return how the dots of a row are filled and drawn round; hollow is what had no clusters while others had."""
+    if row != UNSORTED:
+        return {"fill": colour_of(row), "stroke": "#fff"}
+    return {"fill": "#fff", "stroke": HOLLOW} if naming.shown else {"fill": ONE, "stroke": "#fff"}
+
+
+def _ids(middles: list[tuple[int, float, float, str]]) -> list[Markup]:
     """Write ids, those of the largest clusters first, and leave out what would lie on another. (faces, x, y, id)."""
     written: list[tuple[float, float]] = []
     ids = []
-    for _, x, y, row in sorted(middles, reverse=True):
-        if all(abs(x - left) > _APART_PX or abs(y - up) > _APART_PX - 4 for left, up in written):
+    apart = max((_LETTER_PX * len(name) for *_, name in middles), default=0.0) + 2
+    for _, x, y, name in sorted(middles, reverse=True):
+        if all(abs(x - left) > apart or abs(y - up) > _LINE_PX for left, up in written):
             written.append((x, y))
-            ids.append(text(x, y + 5, row, text_anchor="middle", class_="halo", fill=INK))
+            ids.append(text(x, y + 5, name, text_anchor="middle", class_="halo", fill=INK))
     return ids
 
 
@@ -69,6 +75,6 @@ def _scales(plane: Plane) -> tuple[Scale, Scale]:
 
 
 def _depth(row: int) -> tuple[int, int]:
-    """What is drawn first: the unsorted, noise, the rare ones, then the others in order."""
+    """What is drawn first: those without clusters, noise, the rare ones, then the others in order."""
     order = {UNSORTED: 0, NOISE: 1, Naming.REST: 2}
     return (order.get(row, 3), row)

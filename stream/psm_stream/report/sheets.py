@@ -41,7 +41,7 @@ def _sheet(entry: Mapping[str, Any], naming: Naming, story: Story, reach: float)
     head = element("h3", sign, escaped(f" Cluster {naming.name(cluster)}"), share)
     crops = [crop for crop, _ in story.account.prototype_crops(cluster)[:_FACES]]
     faces = element("div", *(_face(crop, naming.name(cluster)) for crop in crops), class_="faces")
-    bars = _bars(_profile(entry), cluster, reach)
+    bars = _bars(_profile(entry), cluster, naming.short(cluster), reach)
     return element("article", head, element("div", element("div", faces, _figures(entry, story)), bars, class_="cols"))
 
 
@@ -84,7 +84,7 @@ def _profile(entry: Mapping[str, Any]) -> dict[str, float]:
     return {name: unit["z"] for name, unit in entry["units"].items() if unit["z"] is not None}
 
 
-def _bars(profile: Mapping[str, float], cluster: int, reach: float) -> Markup:
+def _bars(profile: Mapping[str, float], cluster: int, name: str, reach: float) -> Markup:
     """Draw how far each unit's mean is from the mean of all frames, in deviations of all frames."""
     scale = Scale(-reach, reach, _LABELS + 8, _WIDTH - 8)
     bottom = _ROW * len(UNITS) + 4
@@ -104,4 +104,4 @@ def _bars(profile: Mapping[str, float], cluster: int, reach: float) -> Markup:
         parts.append(element("rect", about, fill=colour_of(cluster), **bar))
     parts.append(line(scale(0), 2, scale(0), bottom, stroke=QUIET))
     parts += [text(scale(z), bottom + 12, number(z), text_anchor="middle", fill=QUIET) for z in ticks(-reach, reach, 5)]
-    return svg(_WIDTH, bottom + 16, *parts, label=f"Action units of cluster {cluster}")
+    return svg(_WIDTH, bottom + 16, *parts, label=f"Action units of cluster {name}")

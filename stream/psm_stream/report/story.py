@@ -106,6 +106,7 @@ class Story:
     models: (model_id, begin) of each encoder in use, in order.
     fits: (version, begin) of each clustering in force; version 0 where there is none again, as after a swap.
     account, table: what each cluster is. labels: what clusters are called, by id.
+    tokens: of a vocabulary, by id; empty where clusters were found and not given.
     said_in: what the source says most often of a cluster's frames, and of how many.
     """
 
@@ -121,6 +122,7 @@ class Story:
     account: ClusterAccount
     table: Mapping[str, Any]
     labels: Mapping[int, str]
+    tokens: Mapping[int, str]
     said_in: Mapping[int, tuple[str, int]]
     plane: Plane | None
     quality: Quality

@@ -14,7 +14,7 @@ import numpy as np
 from psm_stream.report.axes import Scale, line, svg, text, time_axis
 from psm_stream.report.markup import Markup, element, escaped, joined, number, shortened
 from psm_stream.report.naming import Naming
-from psm_stream.report.palette import FAINT, INK, PALE, QUIET, colour_of, sign_of
+from psm_stream.report.palette import FAINT, HOLLOW, INK, QUIET, colour_of, sign_of
 from psm_stream.report.story import NOISE, UNSORTED, Event, Run, Said, Story
 from psm_stream.sources.demo_script import EXPRESSIONS
 
@@ -87,8 +87,9 @@ def _face(sheet: _Sheet, naming: Naming, runs: Sequence[Run], name: str) -> list
         parts.append(line(LEFT, middle, RIGHT, middle, stroke=FAINT, stroke_width=0.6))
         spans = ((run.begin, run.end) for run in by_row.get(row, ()))
         path = _path(sheet.time, spans, sheet.y + 0.12 * height, 0.76 * height)
-        fill = PALE if row == UNSORTED else colour_of(row)
-        parts.append(element("path", element("title", escaped(naming.name(row))), d=path, fill=fill))
+        about = element("title", escaped(naming.name(row)))
+        look = {"fill": "#fff", "stroke": HOLLOW} if row == UNSORTED else {"fill": colour_of(row)}
+        parts.append(element("path", about, d=path, **look))
         parts.append(_row_name(row, middle, naming))
         if row != UNSORTED:
             share = sum(run.end - run.begin for run in by_row.get(row, ())) / total

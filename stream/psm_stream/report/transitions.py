@@ -16,7 +16,7 @@ _LEFT, _TOP = 100.0, 46.0
 _LARGEST_CELL = 62.0
 _CELL_WITH_COUNT = 19.0
 _CELL_WITH_NAME = 9.0
-_CELL_WITH_ID = 14.0
+_LETTER_PX = 6.0
 _SELF = "#f0f0f0"
 
 
@@ -84,9 +84,8 @@ class _Grid:
         """Name a column above it."""
         x, cluster = _LEFT + (column + 0.5) * self.cell, self.clusters[column]
         parts = [_sign(cluster, x, _TOP - 8)]
-        if self.cell >= _CELL_WITH_ID:
-            name = "–" if cluster == NOISE else f"{cluster}"
-            parts.append(text(x, _TOP - 17, name, text_anchor="middle", fill=INK))
+        if self.cell >= 2 + _LETTER_PX * max(len(self.naming.short(one)) for one in self.clusters):
+            parts.append(text(x, _TOP - 17, self.naming.short(cluster), text_anchor="middle", fill=INK))
         return parts
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from psm_stream.clusters.vocabulary_method import token_of
 from psm_stream.record.testing import a_face
 from psm_stream.report.collecting import Collector
 from psm_stream.report.story import Story
@@ -32,8 +33,11 @@ def frames(clusters, count=200, faces=1, seed=0):
     return path
 
 
-def collected(path, *, names=None, markers=(), swap_at=None, label="", t_first=50.0) -> Collector:
-    """A collector that has seen the path. names: of clusters, by id. markers: (frame, label)."""
+def collected(path, *, names=None, markers=(), swap_at=None, label="", t_first=50.0, tokens=False) -> Collector:
+    """A collector that has seen the path. names: of clusters, by id. markers: (frame, label).
+
+    tokens: as of a vocabulary.
+    """
     collector, names = Collector(), names or {}
     pictures = [a_face(Stamp(n, 0.0), size_px=32) for n in range(8)]
     for index, where in enumerate(path):
@@ -43,7 +47,8 @@ def collected(path, *, names=None, markers=(), swap_at=None, label="", t_first=5
         for face, cluster in zip(shown, where or (), strict=True):
             epoch = int(swap_at is not None and index >= swap_at)
             vector = np.random.default_rng([cluster + 1, index]).normal(cluster, 0.3, 16).astype(np.float32)
-            assigned = Assignment(cluster, 0.9 * (cluster >= 0), 0.1, 1, names.get(cluster, ""))
+            token = token_of(cluster) if tokens else ""
+            assigned = Assignment(cluster, 0.9 * (cluster >= 0), 0.1, 1, names.get(cluster, ""), token)
             at = replace(stamp, t_capture=index / FPS, t_source=index / FPS)
             seen = UNASSIGNED if index < FIRST_FIT else assigned
             collector.see(Embedding(replace(face, frame=at), vector, MODELS[epoch], epoch, seen))

@@ -8,6 +8,7 @@ import pytest
 from tests.stream.report.stories import a_story, frames
 
 from psm_stream.report.page import page
+from psm_stream.report.palette import HOLLOW
 from psm_stream.report.story import Said
 
 NASTY = [
@@ -95,6 +96,22 @@ def test_a_face_that_never_leaves_a_cluster_has_no_matrix(session):
     still, moving = (a_story(session, path) for path in ([[0]] * 60, frames(3)))
     assert "Transitions." not in page(still)
     assert "Transitions." in page(moving)
+
+
+def test_faces_without_clusters_are_seen_as_rings(session):
+    markup = page(a_story(session, frames(3)))
+    assert markup.count(f'stroke="{HOLLOW}"') == 2  # on the timeline and on the plane
+    assert "rings: while there were no clusters" in markup
+    never = page(a_story(session, [[-1]] * 10))
+    assert never.count(f'stroke="{HOLLOW}"') == 1  # where nothing is told apart, dots are full
+    assert "rings:" not in never
+
+
+def test_with_a_vocabulary_clusters_are_called_by_their_tokens(session):
+    path = [*frames(4), *[[1]] * 20, *[[-1]] * 40, *[[0]] * 20]
+    words = Reading(page(a_story(session, path, names={2: "grin"}, tokens=True))).words
+    assert {"c0", "c1", "c2 grin", "c3", " Cluster c2 grin", "<unk>", "–"} <= set(words)
+    assert "noise" not in " ".join(words)
 
 
 def test_shares_on_the_timeline_are_shares_of_frames(session):

@@ -13,7 +13,7 @@ from psm_stream.report.axes import clock, ticks, time_ticks
 from psm_stream.report.clock import SessionClock
 from psm_stream.report.happenings import words
 from psm_stream.report.markup import element, escaped, number, shortened
-from psm_stream.report.palette import COLOURS, NOISE, blend, colour_of, sign_of
+from psm_stream.report.palette import COLOURS, HOLLOW, NOISE, blend, colour_of, sign_of
 from psm_stream.report.plane import Sample, principal
 from psm_stream.report.saying import Saying
 from psm_stream.report.story import Said
@@ -48,6 +48,10 @@ def lab(colour, seen):
 def test_colours_are_told_apart(seen):
     for one, other in itertools.combinations((*COLOURS, NOISE, "#ffffff"), 2):
         assert np.linalg.norm(lab(one, _SEEN[seen]) - lab(other, _SEEN[seen])) > 9, (one, other)
+
+
+def test_what_is_drawn_hollow_is_seen_on_white():
+    assert lab("#ffffff", np.eye(3))[0] - lab(HOLLOW, np.eye(3))[0] > 40
 
 
 def test_ids_that_share_a_colour_have_another_sign():
