@@ -24,6 +24,8 @@ Tell: TypeAlias = Callable[[tuple[int, int | None]], None]
 
 Answer = TypeVar("Answer")
 
+RECORD_THEM = "--aligner.name landmarker"
+"""What psm-stream needs so that a session has blendshapes."""
 _ROWS_AT_ONCE = 16
 
 
@@ -72,7 +74,8 @@ def _gather(task: Task, tell: Tell) -> Outcome:
     stamp = _of_files(lambda: stamp_of(source), source)
     try:
         with PartWriter(task.store, source.name, look.making) as part:
-            looked_at, note = _write(part, task, lambda so_far: tell((so_far, expected.frames)))
+            looked_at, cut = _write(part, task, lambda so_far: tell((so_far, expected.frames)))
+            note = "; ".join(filter(None, [cut, _unlike_the_others(task, part)]))
             about = PartAbout(
                 name=source.name,
                 person=source.person,
@@ -148,6 +151,14 @@ def _cut_off(source: RecordingSource) -> str:
     if source.kind == "session" and not Session(source.path).is_finished:
         return f"{source.path} is cut off; read up to the cut"
     return ""
+
+
+def _unlike_the_others(task: Task, part: PartWriter) -> str:
+    """Say that a session has no blendshapes where others are given them: it holds no frames to look at again."""
+    is_asked = task.source.kind == "session" and task.look.landmarker is not None
+    if not is_asked or not part.count or "blendshapes" in part.columns:
+        return ""
+    return "a session has the action units that it was recorded with; for blendshapes record with " + RECORD_THEM
 
 
 def _of_files(read: Callable[[], Answer], source: RecordingSource) -> Answer:

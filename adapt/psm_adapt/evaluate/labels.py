@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from psm_adapt.data.gather import RECORD_THEM
 from psm_adapt.evaluate.blendshape_labels import PROXY_NAMES, proxy_labels
 from psm_adapt.evaluate.clips import Clip
 from psm_adapt.evaluate.disfa_labels import disfa_tables, is_disfa
@@ -84,14 +85,15 @@ def from_blendshapes(clips: Sequence[Clip]) -> Coding:
 def _proxies(clip: Clip) -> Coded:
     if clip.store.blendshapes is None:
         raise AdaptationError(
-            f"crop store {clip.store.folder} has no blendshapes; make one with psm-adapt crops --landmarker"
+            f"crop store {clip.store.folder} has no blendshapes; make one with psm-adapt crops --landmarker, "
+            f"or record sessions with {RECORD_THEM}"
         )
     blendshapes = np.asarray(clip.store.blendshapes[clip.rows])
     is_there = ~np.isnan(blendshapes).any(axis=1)
     if not is_there.any():
         raise AdaptationError(
             f"recording {clip.name!r} of crop store {clip.store.folder} has no blendshapes in any frame; leave it out, "
-            "or make the store anew with psm-adapt crops --landmarker"
+            f"or make the store anew with psm-adapt crops --landmarker; record sessions with {RECORD_THEM}"
         )
     labels = proxy_labels(blendshapes[is_there])
     return Coded(clip.only(is_there), labels, frequent(labels), int(np.count_nonzero(~is_there)))

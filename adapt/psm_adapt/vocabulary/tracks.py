@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from psm_adapt.data.gather import RECORD_THEM
 from psm_adapt.evaluate.clips import Clip
 from psm_stream.clusters.units import UNIT_NAMES, Source, measure
 from psm_stream.encoder import Encoder
@@ -92,7 +93,8 @@ def units_of(clip: Clip, source: Source) -> NDArray[np.float32]:
     if source == "blendshapes" and not _has_blendshapes(clip):
         raise AdaptationError(
             f"recording {clip.name!r} of crop store {clip.store.folder} has no blendshapes; "
-            "make the store with psm-adapt crops --landmarker, or give the video itself and --landmarker"
+            "make the store with psm-adapt crops --landmarker, or give the video itself and --landmarker; "
+            f"record sessions with {RECORD_THEM}"
         )
     rows = [measure(face) for face in _faces(clip, source)]
     return np.array(rows, np.float32).reshape(len(clip), len(UNIT_NAMES))

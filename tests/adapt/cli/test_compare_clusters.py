@@ -8,6 +8,7 @@ from tests.adapt.evaluate.conftest import blendshapes_of, recorded
 from psm_adapt.cli.compare_clusters import job
 from psm_adapt.data.writer import write_store
 from psm_stream.cli.common import run
+from psm_stream.record.testing import fake_encoder, record_run, some_faces
 
 COUNT = 60
 MODELS = ["--models", "shapes=blendshapes", "pixels", "--labels", "blendshapes"]
@@ -62,6 +63,19 @@ def test_refusals(store, capsys, options, code, message):
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert message in captured.err
+
+
+def test_a_session_without_blendshapes_says_how_to_record_them(tmp_path, capsys):
+    (tmp_path / "face.task").write_bytes(b"not opened for a session")
+    encoder = fake_encoder(tmp_path / "bundles", "0123456789ab")
+    session = str(record_run(tmp_path / "root", encoder, [some_faces(n, size_px=128) for n in range(12)]))
+    words = ["--layout", "session", "--landmarker", str(tmp_path / "face.task"), "--quiet"]
+    assert run(job, [session, *MODELS, *words]) == 1
+    note, error = capsys.readouterr().err.splitlines()
+    assert note.endswith(
+        "has the action units that it was recorded with; for blendshapes record with --aligner.name landmarker"
+    )
+    assert error.endswith("record sessions with --aligner.name landmarker")
 
 
 def test_models_must_be_two_and_have_names_of_their_own(store, capsys):

@@ -161,6 +161,21 @@ def test_sessions_and_their_blendshapes(tmp_path):
     assert store.recordings[0].kind == "session"
 
 
+def test_a_session_without_blendshapes_says_so_where_they_were_asked_for(tmp_path):
+    """Others of the store have them; it cannot be looked at again."""
+    encoder, model = fake_encoder(tmp_path / "bundles", "0123456789ab"), tmp_path / "face.task"
+    model.write_bytes(b"not opened for a session")
+    said = []
+    for name, rich in (("bare", False), ("rich", True)):
+        folder = record_run(tmp_path / name, encoder, [some_faces(n, size_px=128, rich=rich) for n in range(3)])
+        for options in (ALIGNED, IngestOptions(workers=1, landmarker=model)):
+            (one,) = ingest(sources_in([folder], "session"), tmp_path / f"store{len(said)}", options).outcomes
+            said.append(one[1].trouble)
+            assert one[1].was_read
+    assert said == ["", said[1], "", ""]
+    assert said[1].endswith("record with --aligner.name landmarker")
+
+
 def test_a_session_that_was_cut_off_is_read_up_to_the_cut(tmp_path):
     encoder = fake_encoder(tmp_path / "bundles", "0123456789ab")
     folder = record_run(tmp_path / "root", encoder, [some_faces(n, size_px=128) for n in range(3)])
