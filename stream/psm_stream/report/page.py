@@ -78,7 +78,7 @@ def _sections(story: Story, naming: Naming) -> list[Markup]:
     parts = [
         element("h2", escaped("Over time")),
         _figure(
-            timeline(story, naming),
+            _wide(timeline(story, naming)),
             captions.next(
                 "Timeline.",
                 "A row is filled while the face is in its cluster; at the right is the share of the time in which "
@@ -134,7 +134,7 @@ def _quality(story: Story, captions: _Captions) -> list[Markup]:
         "Time from capture to publishing: median (line) and 5 to 95 % (band); frames lost, if any, below. The table "
         f"of stages is the run's own last account.{fast if story.quality.is_fast else ''}",
     )
-    figure = _figure(quality.over_time(story), caption)
+    figure = _figure(_wide(quality.over_time(story)), caption)
     return [element("h2", escaped("Quality of the recording")), figure, quality.figures(story)]
 
 
@@ -171,6 +171,11 @@ class _Captions:
 
 def _figure(drawing: Markup, caption: Markup) -> Markup:
     return element("figure", drawing, caption)
+
+
+def _wide(drawing: Markup) -> Markup:
+    """Put a figure as wide as the page into a box where it scrolls on a narrow screen, so that it can still be read."""
+    return element("div", drawing, class_="wide")
 
 
 def _foot() -> Markup:

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.stream.report.stories import a_story, frames
 
 from psm_stream.report.page import page
+from psm_stream.report.timeline import LEFT, WIDTH
 
 _BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _QUIETLY = (
@@ -74,6 +75,20 @@ def test_it_opens_offline_and_shows_everything(session, tmp_path, server):
     assert dom.count("<article>") == 4
     assert "<script" not in dom
     _is_drawn(picture)
+
+
+def test_on_a_narrow_screen_the_timeline_scrolls_and_keeps_its_size(session, tmp_path):
+    path, lefts = tmp_path / "page.html", []
+    path.write_text(page(a_story(session, frames(4))), encoding="utf-8")
+    for width in (640, 800):
+        picture = tmp_path / f"{width}.png"
+        opened(path, f"--screenshot={picture}", f"--window-size={width},700")
+        pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+        coloured = (np.abs(pixels - (0xCC, 0x66, 0x77)).sum(axis=2) < 12).any(axis=0)
+        lefts.append(int(coloured.argmax()) - 24)  # without the margin
+        assert (pixels[:, -20:] == 255).all()
+    assert lefts[0] == pytest.approx(LEFT - 14 - 4.5, abs=2)  # the sign beside a row's name
+    assert lefts[1] == pytest.approx((LEFT - 14 - 4.5) * (800 - 48) / WIDTH, abs=2)
 
 
 def test_the_check_sees_what_it_looks_for(tmp_path, server):
