@@ -166,7 +166,7 @@ class ClustersSettings(Section):
     """Clusters are fitted again so long after the last fit."""
     min_new_faces: int = Field(default=100, ge=1)
     """Faces that must have come since the last fit."""
-    dimensions: int = Field(default=8, ge=0)
+    dimensions: int = Field(default=16, ge=0)
     """Principal components that are kept; 0 keeps everything."""
     min_cluster_size: int = Field(default=20, ge=2)
     """hdbscan: fewer faces are no cluster."""

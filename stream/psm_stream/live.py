@@ -141,8 +141,6 @@ class Live:
         )
         person = settings.person if settings.clusters.keep else ""
         self._kept = KeptClusters(person, lambda text: self._inbox.put(LogLine("error", text, clock())))
-        if parts.known is not None:
-            self.clusters.seed(seeds(parts.known, settings.aligner.size_px), parts.known.next_id)
         self.adapter = Adapter(
             parts.plan,
             settings,
@@ -219,7 +217,8 @@ class Live:
 
     def _keep_clusters(self) -> None:
         if self.is_ready:  # before, the pipeline does not know the person's names
-            self._kept.keep(self.clusters.rows, self.clusters.next_id, self.pipeline.sorter.names_ordered)
+            sorter = self.pipeline.sorter
+            self._kept.keep(self.clusters.rows, self.clusters.next_id, sorter.names_ordered, sorter.clustering)
 
     def state(self) -> dict[str, Any]:
         """What STATUS answers: the newest statistics. Called from the ingress thread."""
@@ -252,8 +251,12 @@ class Live:
         """Yield what is known of clusters before the first frame."""
         if self.parts.vocabulary is not None:
             yield self.parts.vocabulary
-        if self.parts.known is not None:
-            yield from (NameCluster(cluster, name) for cluster, name in self.parts.known.names.items())
+        known = self.parts.known
+        if known is not None:
+            rows = seeds(known, self.parts.settings.aligner.size_px)
+            order = self.clusters.seed(rows, known.next_id, known.clustering)
+            yield from (order,) if order is not None else ()
+            yield from (NameCluster(cluster, name) for cluster, name in known.names.items())
 
     def _inputs(self) -> Iterator[Item]:
         """Yield what arrives, in order, and keep the beat meanwhile."""

@@ -5,9 +5,11 @@
         crops.npy           uint8 [n, S, S, 3] RGB, faces of the person
         vectors.npy         float32 [n, D], their codes by the encoder `model_id`
         clusters.npy        int32 [n], the cluster of each
+        clustering.msgpack  the clustering in force at the end, as a session log has it; absent if there was none
 
-What is kept of a cluster are a few of its faces. The next session puts them into its reservoir before anything else;
-the clusters that it then finds are matched to the ids that those faces carry, as after any fit. The file is written
+The next session begins with the clustering, if the same encoder runs, and fits one on the faces if not. These are in
+its reservoir before anything else, so that the clusters that it finds are matched to the ids that they carry, as after
+any fit. The file is written
 under another name and then takes its place, so that there is always a whole one; of several sessions of one person at
 once, the last to save wins. One file, since two cannot be replaced at once.
 """
@@ -31,21 +33,22 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from psm_stream.bundle import ModelId
+from psm_stream.clusters.clustering import Clustering
 from psm_stream.clusters.reservoir import Row
-from psm_stream.errors import ClusteringError
+from psm_stream.clusters.trial import check_assigns
+from psm_stream.errors import ClusteringError, SessionError
 from psm_stream.people import CLUSTERS, Read, folder_of, has_clusters, home
 from psm_stream.people_keep import make_private, sweep, sync, work_name
-from psm_stream.values import Image
+from psm_stream.record.codec import decode, encode
+from psm_stream.values import Image, Recluster
 
-MOST = 32
+MOST = 64
 """Faces that are kept of a cluster."""
-NEIGHBOURS = 10
-"""Where a cluster is dense is told by the distance to this neighbour."""
-_LOOKED_AT = 256
 _MOST_NAME = 256
 """Letters of a name in a file, which a stranger may have written; the stream takes fewer."""
 _MOST_BYTES = 1 << 30
 _ABOUT = "about.json"
+_CLUSTERING = "clustering.msgpack"
 _ARRAYS = {"crops": ("|u1", 4), "vectors": ("<f4", 2), "clusters": ("<i4", 1)}
 _UNREADABLE = (BadZipFile, OSError, EOFError, KeyError, ValueError, RuntimeError, NotImplementedError, MemoryError)
 
@@ -63,12 +66,14 @@ class StoredClusters:
 
     next_id: the first id that nobody had. names: what the user calls clusters, by id. rows: faces of each, all with
     vectors by the encoder `model_id`, with keys below 0; face, frame and time are not those of any session.
+    clustering: of the same encoder, or None.
     """
 
     next_id: int
     names: Mapping[int, str]
     model_id: str
     rows: tuple[Row, ...]
+    clustering: Clustering | None = None
 
     @property
     def faces(self) -> dict[int, int]:
@@ -76,13 +81,15 @@ class StoredClusters:
         return dict(sorted(Counter(row.known for row in self.rows).items()))
 
 
-def prototypes(rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> StoredClusters:
-    """Choose what is kept of a session's faces: of each cluster at most 32, from where it is densest.
+def prototypes(
+    rows: Sequence[Row], next_id: int, names: Mapping[int, str], clustering: Clustering | None = None
+) -> StoredClusters:
+    """Choose what is kept of a session: the clustering in force, and of each cluster at most 64 faces, drawn at random.
 
-    Those hold a cluster together and apart from others in the next session's fit; as many at random, or far from each
-    other, let clusters flow together there (docs/people.md). A cluster that another took in is kept apart, in case that
-    it parts again. Faces whose vectors are by another encoder than most are left out, and so is noise. Who is in the
-    picture is not asked.
+    Drawn, since the next session fits them together with its own, and a cluster's densest faces, say, would be one of
+    their own within it (docs/people.md). A cluster that another took in is kept apart, in case that it parts again.
+    Faces whose vectors are by another encoder than most are left out, and so is noise. Who is in the picture is not
+    asked.
     """
     of_clusters = [(row.before if row.before >= 0 else row.known, row) for row in rows if row.known >= 0]
     model_id = Counter(row.model_id for _, row in of_clusters).most_common(1)[0][0] if of_clusters else ""
@@ -90,14 +97,11 @@ def prototypes(rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> S
     for cluster, row in of_clusters:
         if row.model_id == model_id:
             by_id.setdefault(cluster, []).append(row)
-    chosen = [
-        (cluster, theirs[at])
-        for cluster, theirs in sorted(by_id.items())
-        for at in _densest([row.vector for row in theirs])
-    ]
+    chosen = [(cluster, theirs[at]) for cluster, theirs in sorted(by_id.items()) for at in _drawn(len(theirs))]
     kept = tuple(_seed(at, row.crop, row.vector, model_id, cluster) for at, (cluster, row) in enumerate(chosen))
     known = {cluster: name for cluster, name in sorted(names.items()) if cluster in by_id and name}
-    return StoredClusters(next_id, known, model_id, kept)
+    is_theirs = clustering is not None and clustering.model_id == model_id
+    return StoredClusters(next_id, known, model_id, kept, clustering if is_theirs else None)
 
 
 def seeds(stored: StoredClusters, size_px: int) -> list[Row]:
@@ -173,6 +177,7 @@ def read(path: Path) -> StoredClusters:
                 raise ClusteringError(f"{path}: more than {_MOST_BYTES >> 30} GiB; refused")
             about = _About.model_validate_json(archive.read(_ABOUT))
             arrays = {name: _array(archive, name) for name in _ARRAYS}
+            body = archive.read(_CLUSTERING) if _CLUSTERING in archive.namelist() else None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the top"
@@ -180,7 +185,8 @@ def read(path: Path) -> StoredClusters:
     except _UNREADABLE as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ClusteringError(f"{path} cannot be read ({' '.join(str(why).split())})") from None
-    return _checked(path, about, **arrays)
+    stored = _checked(path, about, **arrays)
+    return stored if body is None else replace(stored, clustering=_clustering(path, body, stored))
 
 
 def _checked(
@@ -204,6 +210,24 @@ def _checked(
     return StoredClusters(about.next_id, about.names, about.model_id, rows)
 
 
+def _clustering(path: Path, body: bytes, stored: StoredClusters) -> Clustering:
+    """Read the clustering, and let it assign. Raises ClusteringError: it does not fit the faces, or is damaged."""
+    try:
+        order = decode("input.recluster", body)
+    except SessionError as error:
+        raise ClusteringError(f"{path}: {error}; the file was changed") from None
+    assert isinstance(order, Recluster)
+    clustering = order.clustering
+    ids = clustering.ids
+    if not stored.rows or clustering.model_id != stored.model_id or bool(((ids < 0) | (ids >= stored.next_id)).any()):
+        raise ClusteringError(f"{path}: its clustering does not fit its faces; the file was changed")
+    try:
+        check_assigns(clustering, stored.rows[0].vector.shape[0])
+    except ClusteringError as error:
+        raise ClusteringError(f"{path} has a {error}") from None
+    return replace(clustering, version=1, changes=())
+
+
 def _seed(at: int, crop: NDArray[np.uint8], vector: NDArray[np.float32], model_id: str, known: int) -> Row:
     """A face of no session: seen before anything that this one sees."""
     return Row(
@@ -220,18 +244,9 @@ def _resized(crop: Image, size_px: int) -> Image:
     return resized
 
 
-def _densest(vectors: Sequence[NDArray[np.float32]]) -> list[int]:
-    """Choose up to 32 of some vectors: those whose 10th neighbour is nearest, and of equal ones another only at last.
-
-    Of more than 256, those that are looked at are spread evenly over them.
-    """
-    places = list(range(0, len(vectors), math.ceil(len(vectors) / _LOOKED_AT)))
-    points = np.stack([vectors[place] for place in places])
-    distances = np.stack([np.square(points - point).sum(axis=1) for point in points])
-    is_repeated = [bool((row[:place] == 0).any()) for place, row in enumerate(distances)]
-    distances.sort(axis=1)
-    order = np.lexsort((distances[:, min(NEIGHBOURS, len(points) - 1)], is_repeated))
-    return [places[at] for at in order[:MOST]]
+def _drawn(count: int) -> list[int]:
+    """Draw up to 64 of so many places, in order; the same each time."""
+    return sorted(np.random.default_rng(count).permutation(count)[:MOST].tolist())
 
 
 def _write(file: BinaryIO, stored: StoredClusters) -> None:
@@ -243,6 +258,9 @@ def _write(file: BinaryIO, stored: StoredClusters) -> None:
     with ZipFile(file, "w") as archive:
         with archive.open(_ABOUT, "w") as member:
             member.write(json.dumps(about).encode())
+        if stored.clustering is not None:
+            with archive.open(_CLUSTERING, "w") as member:
+                member.write(encode(Recluster(replace(stored.clustering, version=1, changes=()), "person"))[1])
         with archive.open("crops.npy", "w", force_zip64=True) as member:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             npy.write_array_header_1_0(member, header)  # type: ignore[no-untyped-call]

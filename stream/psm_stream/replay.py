@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
 from psm_stream.bundle import open_bundle
 from psm_stream.clusters.clustering import ANY_MODEL, Clustering
 from psm_stream.clusters.methods import METHODS
-from psm_stream.clusters.units import UNITS
+from psm_stream.clusters.trial import check_assigns
 from psm_stream.devices import CPU, CUDA, TENSORRT, Device
 from psm_stream.encoder import Encoder, open_encoder
-from psm_stream.errors import DeviceError, SessionError
+from psm_stream.errors import ClusteringError, DeviceError, SessionError
 from psm_stream.pipeline import Pipeline
 from psm_stream.record.codec import Swap
 from psm_stream.record.reader import Logged, Session
@@ -81,18 +79,12 @@ def _check(clustering: Clustering, encoder: Encoder) -> None:
 
     Raises SessionError: it cannot assign, or by a method that is not known here.
     """
-    method = METHODS.get(clustering.method)
-    if method is None:
-        known = ", ".join(METHODS)
-        raise SessionError(f"the session has clusters by {clustering.method!r}; this version knows {known}")
-    if clustering.model_id not in (ANY_MODEL, encoder.model_id):
+    if clustering.method in METHODS and clustering.model_id not in (ANY_MODEL, encoder.model_id):
         return
-    length = encoder.dimension if clustering.model_id else len(UNITS)
     try:
-        label, _, _ = method.assigner(clustering.fitted)(np.zeros(length, np.float32))
-        clustering.ids[label]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise SessionError(f"clustering {clustering.version} of the session is damaged: {error!r}") from None
+        check_assigns(clustering, encoder.dimension)
+    except ClusteringError as error:
+        raise SessionError(f"the session has a {error}") from None
 
 
 def model_opener(info: SessionInfo, device: Device | None = None) -> OpenModel:

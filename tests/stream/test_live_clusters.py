@@ -324,9 +324,9 @@ def test_recluster_is_an_input_of_the_pipeline() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"method": "optics"}, "clusters by 'optics'; this version knows hdbscan, dbscan, vocabulary"),
-        ({"fitted": {}}, "clustering 1 of the session is damaged: KeyError"),
-        ({"ids": np.zeros(0, np.int32)}, "clustering 1 of the session is damaged: IndexError"),
+        ({"method": "optics"}, "a clustering by 'optics'; this version knows hdbscan, dbscan, vocabulary"),
+        ({"fitted": {}}, "the session has a clustering that is damaged: KeyError"),
+        ({"ids": np.zeros(0, np.int32)}, "the session has a clustering that is damaged: IndexError"),
     ],
 )
 def test_a_session_with_a_clustering_that_cannot_assign_is_refused(change: dict, why: str, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_clustering_that_cannot_assign_is_refused_when_its_encoder_comes(model
         run.flow_until("notify.model.swapped")
     (folder,) = tmp_path.glob("*/001")
     session = Session(folder)
-    with pytest.raises(SessionError, match="clustering 2 of the session is damaged: KeyError"):
+    with pytest.raises(SessionError, match="the session has a clustering that is damaged: KeyError"):
         verify(Replay(session, model_opener(session.info)))
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from tests.stream.people_models import worker_out
 
 from psm_stream import people_clusters
-from psm_stream.clusters.identity import match
+from psm_stream.clusters.clustering import Change, Clustering
+from psm_stream.clusters.identity import FIRM, match
 from psm_stream.clusters.methods import METHODS
 from psm_stream.clusters.reservoir import Reservoir, Row
 from psm_stream.config import ClustersSettings
@@ -143,18 +144,58 @@ def test_a_cluster_that_another_took_in_is_kept_apart() -> None:
     assert {row.before for row in stored.rows} == {-1}
 
 
-def test_the_densest_are_kept_and_each_once() -> None:
-    draw = np.random.default_rng(3)
-    dense, thin = draw.normal(0, 0.1, (40, 4)), draw.normal(0, 3, (60, 4))
-    vectors = np.vstack([dense, thin])
-    kept = prototypes([a_row(key, vector=vector) for key, vector in enumerate(vectors)], 1, {})
-    assert kept.faces == {0: MOST}
-    assert all(np.abs(row.vector).max() < 0.5 for row in kept.rows)
-    still = np.vstack([np.repeat(dense[:1], 100, axis=0), dense])
-    kept = prototypes([a_row(key, vector=vector) for key, vector in enumerate(still)], 1, {})
-    assert len({row.vector.tobytes() for row in kept.rows}) == MOST
-    kept = prototypes([a_row(key, vector=dense[0]) for key in range(100)], 1, {})
-    assert kept.faces == {0: MOST}  # a picture that stands still is a cluster, too
+def test_what_is_kept_is_drawn_from_all_of_a_cluster() -> None:
+    rows = [a_row(key, known=key % 2, vector=[key]) for key in range(1000)]
+    kept = prototypes(rows, 2, {})
+    assert kept.faces == {0: MOST, 1: MOST}
+    assert prototypes(rows, 2, {}).faces == kept.faces
+    assert same(prototypes(rows, 2, {}), kept)
+    for cluster in (0, 1):
+        drawn = np.array([row.vector[0] for row in kept.rows if row.known == cluster])
+        assert len(set(drawn.tolist())) == MOST
+        assert all((drawn % 2) == cluster)
+        assert 350 < drawn.mean() < 650  # of 0..999, by chance within 100 of the middle in 19 of 20
+
+
+def a_clustering(model_id: str = MODEL) -> Clustering:
+    settings = ClustersSettings(min_samples=2, min_cluster_size=3)
+    points = (
+        np.repeat(np.eye(4, dtype=np.float32)[:3] * 9, 5, axis=0) + np.linspace(0, 0.1, 15, dtype=np.float32)[:, None]
+    )
+    made = METHODS["hdbscan"].fit(points, settings)
+    return Clustering("hdbscan", model_id, 7, np.array([2, 0, 1], np.int32), (Change("born", 1),), made.fitted, 15)
+
+
+def test_the_clustering_is_kept_if_it_is_of_the_faces_encoder() -> None:
+    rows = [a_row(key, known=key % 3, vector=np.eye(4)[key % 3] * 9) for key in range(9)]
+    save("ada", prototypes(rows, 3, {}, a_clustering()))
+    known = load("ada")
+    assert known is not None
+    assert known.clustering is not None
+    before, after = a_clustering(), known.clustering
+    assert (after.method, after.model_id, after.version, after.changes) == ("hdbscan", MODEL, 1, ())
+    one, other = (METHODS["hdbscan"].assigner(each.fitted) for each in (before, after))
+    for row in rows:
+        assert one(row.vector) == other(row.vector)
+    assert prototypes(rows, 3, {}, a_clustering("b" * 12)).clustering is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"model_id": "b" * 12}, "its clustering does not fit its faces"),
+        ({"ids": np.array([0, 1, 3], np.int32)}, "its clustering does not fit its faces"),
+        ({"fitted": {}}, "has a clustering that is damaged: KeyError"),
+        ({"method": "optics"}, "has a clustering by 'optics'; this version knows hdbscan"),
+    ],
+)
+def test_a_clustering_that_does_not_fit_is_refused(change: dict[str, Any], why: str) -> None:
+    rows = [a_row(key, known=key % 3, vector=np.eye(4)[key % 3] * 9) for key in range(9)]
+    stored = prototypes(rows, 3, {}, a_clustering())
+    assert stored.clustering is not None
+    save("ada", replace(stored, clustering=replace(stored.clustering, **change)))
+    with pytest.raises(ClusteringError, match=why):
+        load("ada")
 
 
 # Two sessions
@@ -170,13 +211,17 @@ class Session:
     firm: dict[int, int] = field(default_factory=dict)
     assign: Callable[[NDArray[np.float32]], int] = lambda _: -1
     seen: list[tuple[str, int]] = field(default_factory=list)
+    clustering: Clustering | None = None
 
     def __post_init__(self) -> None:
         self.reservoir = Reservoir(SETTINGS)
         if self.known is not None:
             self.next_id = self.known.next_id
             self.reservoir.seed(seeds(self.known, 8))
-            self.fit()
+            self.firm = {row.known: FIRM for row in self.reservoir.rows()}
+            self.alive = frozenset(self.firm)
+            assert self.known.clustering is not None
+            self.take(self.known.clustering)
 
     def fit(self) -> None:
         rows = self.reservoir.rows()
@@ -189,7 +234,11 @@ class Session:
         keys = [row.key for row in rows]
         self.reservoir.update(keys, vectors=None, model_id=MODEL, known=matching.known, before=matching.before)
         self.firm = matching.firm
-        assigner, ids = METHODS["hdbscan"].assigner(made.fitted), np.append(matching.ids, -1)
+        self.take(Clustering("hdbscan", MODEL, 1, matching.ids, (), made.fitted, len(rows)))
+
+    def take(self, clustering: Clustering) -> None:
+        self.clustering = clustering
+        assigner, ids = METHODS["hdbscan"].assigner(clustering.fitted), np.append(clustering.ids, -1)
         self.assign = lambda vector: int(ids[assigner(vector)[0]])
 
     def watch(self, faces: list[tuple[str, NDArray[np.float32]]]) -> None:
@@ -231,10 +280,10 @@ def test_cluster_3_is_the_same_next_week() -> None:
     monday.watch(expressions(2, 300))
     meant = {name: cluster for name, cluster in monday.means(since=400).items() if name}
     assert len(set(meant.values()) - {-1}) == len(FACES)
-    save("ada", prototypes(monday.reservoir.rows(), monday.next_id, {meant["smile"]: "smile"}))
+    save("ada", prototypes(monday.reservoir.rows(), monday.next_id, {meant["smile"]: "smile"}, monday.clustering))
 
     tuesday = Session(load("ada"))
-    tuesday.watch(expressions(3, 200))  # known from the first face on, by the faces of Monday alone
+    tuesday.watch(expressions(3, 200))  # known from the first face on, by Monday's clustering
     assert {name: cluster for name, cluster in tuesday.means().items() if name} == meant
     for seed, names in ((4, FACES[:3]), (5, (*FACES, "wink"))):  # some stay away, one is new
         tuesday.fit()
@@ -245,7 +294,7 @@ def test_cluster_3_is_the_same_next_week() -> None:
     wink = now.pop("wink")
     assert now == meant
     assert wink >= monday.next_id
-    save("ada", prototypes(tuesday.reservoir.rows(), tuesday.next_id, {}))
+    save("ada", prototypes(tuesday.reservoir.rows(), tuesday.next_id, {}, tuesday.clustering))
 
     wednesday = Session(load("ada"))
     wednesday.watch(expressions(7, 200, (*FACES, "wink")))

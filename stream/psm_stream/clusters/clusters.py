@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from psm_stream.clusters.clustering import Clustering
 from psm_stream.clusters.identity import FIRM
 from psm_stream.clusters.process import ClusterProcess
 from psm_stream.clusters.refit import Fitted, Task, fit
@@ -100,17 +101,22 @@ class Clusters:
         self._is_closed = False
         self._fit_points = self._fit_noise = 0
 
-    def seed(self, rows: Iterable[Row], next_id: int) -> None:
-        """Begin with what an earlier session kept: clusters are fitted on it at the first face.
+    def seed(self, rows: Iterable[Row], next_id: int, clustering: Clustering | None = None) -> Recluster | None:
+        """Begin with what an earlier session kept. Its ids count as long settled: one that another takes in is told.
 
-        Its ids count as long settled, so that one that is taken in by another is told, and can return.
+        clustering: that session's last. Returns it as an order, if it is by the encoder that runs; if not, clusters are
+        fitted on the rows at the first face.
         """
         self._reservoir.seed(rows)
         self.next_id = next_id
         self._firm = {row.known: FIRM for row in self.rows if row.known >= 0}
+        self._warm_up()
+        if clustering is not None and clustering.model_id == self._pipeline.encoder.model_id:
+            self._version, self._fit_points = clustering.version, clustering.points
+            return Recluster(clustering, "person")
         if len(self.rows) >= 2 * self._settings.min_cluster_size:
             self._asked = "person"
-            self._warm_up()
+        return None
 
     @property
     def rows(self) -> tuple[Row, ...]:

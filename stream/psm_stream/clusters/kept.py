@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from psm_stream.clusters.clustering import Clustering
 from psm_stream.clusters.reservoir import Row
 from psm_stream.errors import PsmError
 from psm_stream.people_clusters import StoredClusters, prototypes, save
@@ -26,13 +27,13 @@ class KeptClusters:
         self._next: Callable[[], StoredClusters] | None = None
         self._lock = threading.Lock()
 
-    def keep(self, rows: Sequence[Row], next_id: int, names: Mapping[int, str]) -> None:
+    def keep(self, rows: Sequence[Row], next_id: int, names: Mapping[int, str], clustering: Clustering | None) -> None:
         """Save what is known now, soon."""
         if not self._person or not any(row.known >= 0 for row in rows):
             return
         named = dict(names)
         with self._lock:
-            self._next = lambda: prototypes(rows, next_id, named)
+            self._next = lambda: prototypes(rows, next_id, named, clustering)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="keep-clusters", daemon=True)
                 self._thread.start()

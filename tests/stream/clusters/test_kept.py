@@ -32,10 +32,10 @@ class Disk:
 def test_of_several_meanwhile_the_newest_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     disk, told = Disk(monkeypatch), list[str]()
     clusters = KeptClusters("ada", told.append)
-    clusters.keep(ROWS, 1, {})
+    clusters.keep(ROWS, 1, {}, None)
     assert disk.saving.wait(10)
-    clusters.keep(ROWS, 2, {})
-    clusters.keep(ROWS, 3, {})
+    clusters.keep(ROWS, 2, {}, None)
+    clusters.keep(ROWS, 3, {}, None)
     disk.gate.set()
     clusters.close()
     assert (disk.saved, told) == ([1, 3], [])
@@ -45,7 +45,7 @@ def test_a_disk_that_takes_too_long_at_the_end_is_told(monkeypatch: pytest.Monke
     monkeypatch.setattr(kept, "FAREWELL_S", 0.01)
     disk, told = Disk(monkeypatch), list[str]()
     clusters = KeptClusters("ada", told.append)
-    clusters.keep(ROWS, 1, {})
+    clusters.keep(ROWS, 1, {}, None)
     clusters.close()
     assert told == ["the disk is slow: the last clusters of ada may not be kept"]
     disk.gate.set()
@@ -58,6 +58,6 @@ def test_nobody_and_nothing_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     disk = Disk(monkeypatch)
     disk.gate.set()
     for clusters, rows in ((KeptClusters("", pytest.fail), ROWS), (KeptClusters("ada", pytest.fail), ())):
-        clusters.keep(rows, 1, {})
+        clusters.keep(rows, 1, {}, None)
         clusters.close()
     assert disk.saved == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.stream.report.stories import FIRST_FIT, FPS, collected, frames
 
+from psm_stream.clusters.clustering import Clustering
 from psm_stream.errors import SessionError
 from psm_stream.record.framing import Entry
 from psm_stream.record.reader import Session
@@ -16,7 +17,17 @@ from psm_stream.record.testing import a_face, fake_encoder, open_fake, record_ru
 from psm_stream.report.collecting import collect
 from psm_stream.report.page import page
 from psm_stream.report.story import NOISE, UNSORTED
-from psm_stream.values import UNASSIGNED, Assignment, Embedding, Marker, NoFace, Stamp, SwapEncoder
+from psm_stream.values import (
+    UNASSIGNED,
+    Assignment,
+    Embedding,
+    Marker,
+    NameCluster,
+    NoFace,
+    Recluster,
+    Stamp,
+    SwapEncoder,
+)
 
 ONE, TWO = "1" * 12, "2" * 12
 
@@ -98,6 +109,25 @@ def test_a_face_that_was_away_begins_anew():
     path = [*[[0]] * 40, *[None] * 5, *[[0]] * 5, *[None] * 20, *[[0]] * 10]
     runs = [run for run in collected(path)._runs.by_face()[0] if run.cluster != UNSORTED]
     assert [(round(run.begin * FPS), round(run.end * FPS)) for run in runs] == [(FIRST_FIT, 50), (70, 80)]
+
+
+def test_tokens_are_those_that_were_recorded(tmp_path):
+    encoder = fake_encoder(tmp_path / "bundles", ONE)
+    faces = [some_faces(index) for index in range(9)]
+    vectors = [encoder.encode(sighting.faces[0].crop) for sighting in faces]
+    fitted = {
+        "centres": np.array([vectors[3], vectors[6]]),
+        "scale": np.ones(encoder.dimension, np.float32),
+        "limit": np.array(1e-3),
+        "is_word": np.ones(2, np.bool_),
+        "is_used": np.zeros(0, np.bool_),
+    }
+    given = Clustering("vocabulary", ONE, 1, np.arange(2, dtype=np.int32), (), fitted, 2)
+    items = [*faces[:2], Recluster(given, "vocabulary"), *faces[2:], NameCluster(1, "grin")]
+    session = Session(record_run(tmp_path, encoder, items))
+    story = collect(session, opener(session))
+    assert story.tokens == {0: "c0", 1: "c1", NOISE: "<unk>"}
+    assert story.events[-1].text == "cluster c1 is called grin"
 
 
 def test_a_recording_that_was_cut_off_is_told_up_to_the_cut(tmp_path):
