@@ -131,8 +131,8 @@ def _quality(story: Story, captions: _Captions) -> list[Markup]:
     )
     caption = captions.next(
         "Recording.",
-        "Time from capture to publishing: median (line) and 5 to 95 % (band); frames lost, if any, below. The table "
-        f"of stages is the run's own last account.{fast if story.quality.is_fast else ''}",
+        "Time from capture to publishing: median (line) and 5 to 95 % (band); frames lost, if any, below."
+        f"{fast if story.quality.is_fast else ''} The table of stages is the run's own last account.",
     )
     figure = _figure(_wide(quality.over_time(story)), caption)
     return [element("h2", escaped("Quality of the recording")), figure, quality.figures(story)]
