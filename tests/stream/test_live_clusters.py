@@ -388,3 +388,13 @@ def test_a_session_that_is_played_again_says_the_same_of_clusters(tmp_path: Path
 def of_any_run(header: dict) -> str:
     """What is equal in each run; as text, since NaN is not NaN."""
     return str({key: value for key, value in header.items() if key not in ("session", "t_publish")})
+
+
+def test_a_session_in_which_nothing_was_dense_enough_is_replayed(tmp_path: Path) -> None:
+    run = Clustering(record__root=str(tmp_path), clusters__min_samples=FIRST)
+    with running(run.live):
+        run.frames(FIRST + 3)
+    (fitted,) = run.heard.headers("notify.cluster.fitted")
+    assert (fitted["clusters"], fitted["cluster_version"]) == ([], 1)
+    assert run.clusters(FIRST, 3) == [-1, -1, -1]
+    run.verify(tmp_path)
