@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from psm_adapt.cli.evaluate_progress import counted
 from psm_adapt.data.gather import Outcome
 from psm_adapt.data.ingest import Ingested, IngestOptions, ingest
 from psm_adapt.data.layouts import LAYOUTS, RecordingSource, sources_in
@@ -106,7 +107,7 @@ class _Show:
         self._recordings = len(sources)
         people = len({source.person for source in sources})
         there = f"; {kept} more are there already" if kept else ""
-        self._say(f"looking at {_count(len(sources), 'recording')} of {_count(people, 'person', 'people')}{there}")
+        self._say(f"looking at {counted(len(sources), 'recording')} of {counted(people, 'person', 'people')}{there}")
 
     def progress(self, source: RecordingSource, looked_at: int, expected: int | None) -> None:
         """Move the bar. How long unknown recordings are is guessed from the known ones."""
@@ -152,11 +153,7 @@ def _summary(done: Ingested) -> str:
     missed = sum(recording.looked_at - recording.count for recording in store.recordings)
     size = sum(path.stat().st_size for path in store.folder.glob("*.npy")) / 1e6
     return (
-        f"{store.folder}: {_count(len(store.people), 'person', 'people')}, "
-        f"{_count(len(store.recordings), 'recording')}, {_count(len(store), 'crop')}, "
-        f"no face in {_count(missed, 'frame')}, {size:.0f} MB, {done.seconds:.0f} s"
+        f"{store.folder}: {counted(len(store.people), 'person', 'people')}, "
+        f"{counted(len(store.recordings), 'recording')}, {counted(len(store), 'crop')}, "
+        f"no face in {counted(missed, 'frame')}, {size:.0f} MB, {done.seconds:.0f} s"
     )
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -63,7 +63,9 @@ class ShowCrops:
 
     def begin(self, sources: Sequence[RecordingSource], kept: int) -> None:
         """Say what there is to do."""
-        self._show.begin(f"finding faces in {len(sources)} recordings" + (f", {kept} are there" if kept else ""), None)
+        self._show.begin(
+            f"finding faces in {counted(len(sources), 'recording')}" + (f", {kept} are there" if kept else ""), None
+        )
 
     def progress(self, source: RecordingSource, looked_at: int, expected: int | None) -> None:  # noqa: ARG002
         """Count frames."""
@@ -78,3 +80,8 @@ class ShowCrops:
     def write(self) -> None:
         """Say that the store is now written."""
         self._show.begin("putting the store together", None)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return "1 person" or "2 people"; without `many`, "2 recordings"."""
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from psm_adapt.cli.evaluate_progress import Show
+from psm_adapt.cli.evaluate_progress import Show, counted
 from psm_adapt.data.ingest import IngestOptions, ingest
 from psm_adapt.data.layouts import RecordingSource, sources_in
 from psm_adapt.data.store import STORE, CropStore, open_store
@@ -83,7 +83,7 @@ def _fit(arguments: Sequence[str]) -> int:
         rate_hz=_number("--rate", given.rate),
         seed=_whole("--seed", given.seed, 0),
     )
-    out = Path(given.out)
+    out = _out(given)
     encoder = _encoder(given.model) if feature == "embedding" else None
     began = time.monotonic()
     with Show(given.quiet) as show, _clips(given, show) as clips:
@@ -114,6 +114,9 @@ def _train(arguments: Sequence[str]) -> int:
     )
     window = _whole("--window", given.window, 1)
     vocabulary = read_vocabulary(Path(given.vocabulary))
+    if Path(given.out).resolve() == Path(given.vocabulary).resolve():
+        raise ConfigError(f"--out {given.out} is the --vocabulary itself, which stays as it is; name another --out")
+    out = _out(given)
     encoder = _encoder_for(vocabulary, given.model)
     began = time.monotonic()
     with Show(given.quiet) as show, _clips(given, show, vocabulary) as clips:
@@ -121,8 +124,8 @@ def _train(arguments: Sequence[str]) -> int:
         tracks = _tracks(clips, source, encoder, json.loads(vocabulary.about)["rate_hz"], show)
         show.begin("training vectors", settings.iterations)
         trained = train(tracks, vocabulary, settings, lambda _, __: show.advance(1), window)
-        write_vocabulary(Path(given.out), trained.vocabulary)
-    put(_train_in_words(Path(given.out), trained, time.monotonic() - began))
+        write_vocabulary(out, trained.vocabulary)
+    put(_train_in_words(out, trained, time.monotonic() - began))
     return 0
 
 
@@ -164,6 +167,7 @@ def _parser(verb: str, description: str) -> Parser:
     parser = Parser(f"psm-adapt vocabulary {verb}", description, epilog=_INPUTS)
     parser.add_argument("inputs", metavar="INPUT", nargs="+", help="what shows faces")
     parser.add_argument("--out", metavar="FILE", required=True, help="the vocabulary that is written, a .npz")
+    parser.add_argument("--force", action="store_true", help="write over a --out that is there")
     parser.add_argument("--model", metavar="MODEL", default=people.GENERAL, help=_MODEL)
     parser.add_argument(
         "--landmarker",
@@ -175,6 +179,16 @@ def _parser(verb: str, description: str) -> Parser:
     parser.add_argument("--seed", metavar="N", default="0", help="of everything random; default 0")
     parser.add_argument("--quiet", action="store_true", help="print the result and what went wrong only")
     return parser
+
+
+def _out(given: Namespace) -> Path:
+    """Return where to write, before hours of work. Raises ConfigError: what is there would be lost."""
+    out = Path(given.out)
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; name a file, such as {out / 'vocabulary.npz'}")
+    if out.exists() and not given.force:
+        raise ConfigError(f"--out {out} exists; name another file, or give --force to write over it")
+    return out
 
 
 @contextmanager
@@ -294,8 +308,9 @@ def _fit_in_words(out: Path, fitted: Fitted, seconds: float) -> str:
     what = f"units from {made.source}" if made.feature == "units" else f"embeddings of {made.model_id}"
     left_out = f", {fitted.left_out} left out that lack a unit" if fitted.left_out else ""
     return (
-        f"{out}: {int(made.is_word.sum())} tokens of {len(made)} centres, by {what}; {about['people']} people, "
-        f"{about['recordings']} recordings, {faces} faces{left_out}, of which {unknown / faces:.1%} are <unk> "
+        f"{out}: {int(made.is_word.sum())} tokens of {len(made)} centres, by {what}; "
+        f"{counted(about['people'], 'person', 'people')}, {counted(about['recordings'], 'recording')}, "
+        f"{counted(faces, 'face')}{left_out}, of which {unknown / faces:.1%} are <unk> "
         f"(farther than {made.limit:.4g}, or a centre with fewer than {made.min_count}); "
         f"mean distance {fitted.distances.mean():.4g}, {seconds:.0f} s"
     )

@@ -113,7 +113,7 @@ def test_videos_are_aligned_on_the_way(tmp_path, capsys):
     arguments = ["--protocol", "ranking", "--model", "landmarks", "--out", str(tmp_path / "out")]
     assert job([str(tmp_path / "videos/ann.mp4"), *arguments]) == 0
     captured = capsys.readouterr()
-    assert "finding faces in 1 recordings" in captured.err
+    assert "finding faces in 1 recording" in captured.err
     assert "order in time" in captured.out
     assert (tmp_path / "out/crops/store.json").is_file()
 

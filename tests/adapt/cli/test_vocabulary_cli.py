@@ -63,6 +63,34 @@ def test_two_runs_are_equal_and_the_vocabulary_that_is_trained_on_stays(store: P
     assert (tmp_path / "again.npz").read_bytes() == v.read_bytes() == before
 
 
+def test_a_file_that_is_there_is_written_over_only_by_force(store: Path, tmp_path: Path) -> None:
+    v, g = tmp_path / "v.npz", tmp_path / "g.npz"
+    fit = ("fit", store, "--size", 6, "--out", v, "--quiet")
+    train = ("train", store, "--vocabulary", v, "--iterations", 2, "--quiet", "--out")
+    typed(*fit)
+    g.write_bytes(b"an hour's work")
+    before = v.read_bytes()
+    for words, said in (
+        ((*fit, "--seed", 1), rf"--out {v} exists; name another file, or give --force"),
+        ((*train, g), rf"--out {g} exists; .* --force"),
+        ((*train, v, "--force"), rf"--out {v} is the --vocabulary itself"),
+        ((*train, tmp_path, "--force"), rf"--out {tmp_path} is a folder; name a file"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            typed(*words)
+    assert (v.read_bytes(), g.read_bytes()) == (before, b"an hour's work")
+    typed(*train, g, "--force")
+    assert read_vocabulary(g).vector_tokens
+    typed(*fit, "--seed", 1, "--force")
+    assert v.read_bytes() != before
+
+
+def test_one_is_not_many(tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
+    store = store_of(tmp_path / "store", recording("ann/film", turns(rng, 50))).folder
+    typed("fit", store, "--size", 3, "--out", tmp_path / "v.npz")
+    assert "; 1 person, 1 recording, 50 faces" in capsys.readouterr().out
+
+
 def test_embeddings_of_the_general_encoder(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     v = tmp_path / "v.npz"
     assert typed("fit", store, "--size", 4, "--features", "embedding", "--rate", 1, "--out", v, "--quiet") == 0
