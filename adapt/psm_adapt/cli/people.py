@@ -85,6 +85,7 @@ def _show(arguments: Sequence[str]) -> int:
     chosen = people.model_of(options.person, options.model) if needs_model else None
     known, _ = people.readable()
     theirs = [model for model in known if model.person == options.person]
+    is_broken = int(any(one.stored is None for one in clusters))
     if options.json:
         _put_json(
             {
@@ -94,11 +95,11 @@ def _show(arguments: Sequence[str]) -> int:
                 "clusters": clusters_in_full(clusters[0]) if clusters else None,
             }
         )
-        return 0
+        return is_broken
     parts = [tree(theirs, known), figures(chosen, names_of(known))] if chosen else []
     parts += map(clusters_figures, clusters)
     put("\n\n".join("\n".join(lines) for lines in parts))
-    return 0
+    return is_broken
 
 
 def _export(arguments: Sequence[str]) -> int:

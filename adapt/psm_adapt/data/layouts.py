@@ -19,8 +19,8 @@ from typing import Any, Literal, TypeAlias
 
 from psm_stream.errors import SessionError, StoreError
 from psm_stream.record.session import INFO, LOG, read_info
-from psm_stream.sources.images import SUFFIXES, natural_order
 from psm_stream.redact import printable
+from psm_stream.sources.images import SUFFIXES, natural_order
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
@@ -62,7 +62,9 @@ def sources_in(inputs: Sequence[Path], layout: str, person: str | None = None) -
     found: list[RecordingSource] = []
     for place in inputs:
         if not place.exists():
-            raise StoreError(f"there is no {place}; name a folder of videos or images, or a video")
+            raise StoreError(
+                f"there is no {place}; name a folder of videos or images, a video, a recorded session or a crop store"
+            )
         found += _told_apart(found, LAYOUTS[layout](place), place)
     if person is not None:
         found = [replace(source, person=person) for source in found]

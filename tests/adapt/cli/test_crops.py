@@ -85,7 +85,8 @@ def test_wrong_arguments(tmp_path, arguments, says):
 def test_errors_are_one_line(tmp_path, capsys):
     assert run(job, [str(tmp_path / "nowhere"), "--out", str(tmp_path / "s")]) == 1
     assert capsys.readouterr().err == (
-        f"error: there is no {tmp_path / 'nowhere'}; name a folder of videos or images, or a video\n"
+        f"error: there is no {tmp_path / 'nowhere'}; "
+        "name a folder of videos or images, a video, a recorded session or a crop store\n"
     )
     assert run(job, [str(tmp_path)]) == 2
     assert "--out" in capsys.readouterr().err

@@ -223,9 +223,9 @@ def test_broken_clusters_are_named(store: Path, capsys: pytest.CaptureFixture[st
     file_of("cy").write_bytes(b"x")
     assert job([]) == 0
     assert "\ncy/clusters  BROKEN: cy's clusters are damaged: " in capsys.readouterr().out
-    assert job(["show", "cy"]) == 0
+    assert job(["show", "cy"]) == 1
     assert capsys.readouterr().out.startswith("cy/clusters  BROKEN: ")
-    assert job(["show", "cy", "--json"]) == 0
+    assert job(["show", "cy", "--json"]) == 1
     assert "damaged" in json.loads(capsys.readouterr().out)["clusters"]["broken"]
     for typed in (["verify"], ["verify", "cy"]):
         assert job(typed) == 1
