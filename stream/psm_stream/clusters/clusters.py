@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,7 +168,7 @@ class Clusters:
         self._post(wanted)
         try:
             wanted.done.result(PREPARE_S)
-        except TimeoutError:
+        except futures.TimeoutError:  # before Python 3.11 not the built-in one
             return  # the swap goes on without
 
     def swapped(self) -> None:
