@@ -173,7 +173,7 @@ def _introduction(live: Live, seconds: float) -> str:
     return (
         f"psm-stream {about['version']}: {about['source']}, {model}{untrained}{stranger}\n"
         f"{intention(live.parts.plan, live.parts.settings)}\n"
-        f"{words.intention(live.parts.settings.clusters, known)}\n"
+        f"{words.intention(live.parts.settings.clusters, person, known)}\n"
         f"ready in {seconds:.1f} s; control on port {ports.control}, embeddings on {ports.publish}, Ctrl-C stops"
     )
 

@@ -25,8 +25,8 @@ _ASKED = {
 }
 
 
-def intention(settings: ClustersSettings, known: int) -> str:
-    """Say at the start of a run what it does of clusters. known: how many this person has from earlier sessions."""
+def intention(settings: ClustersSettings, person: str, known: int) -> str:
+    """Say at the start of a run what it does of clusters. known: how many the person has from earlier sessions."""
     if settings.method == "off":
         return "clusters off: as asked"
     if settings.method == "vocabulary":
@@ -35,7 +35,8 @@ def intention(settings: ClustersSettings, known: int) -> str:
         first = f"clusters by {settings.method}, beginning with {known} of earlier sessions"
     else:
         first = f"clusters by {settings.method} as soon as {settings.first_faces} faces are there"
-    return f"{first}, then every {settings.every_s:g} s"
+    kept = f"; they are kept for {person}, with some faces of each" if person and settings.keep else ""
+    return f"{first}, then every {settings.every_s:g} s{kept}"
 
 
 def news(subject: str, fields: Mapping[str, Any]) -> str:
