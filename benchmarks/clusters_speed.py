@@ -92,7 +92,9 @@ def settings_for(vectors: NDArray[np.float32], vocabulary: Path | None = None) -
     distances = np.sort(np.linalg.norm(some[:, None] - some[None], axis=2), axis=1)
     defaults = ClustersSettings()
     eps = round(float(np.median(distances[:, defaults.min_samples])), 3)
-    return ClustersSettings(eps=eps, vocabulary=vocabulary)
+    if vocabulary is None:
+        return ClustersSettings(eps=eps)
+    return ClustersSettings(eps=eps, method="vocabulary", vocabulary=vocabulary)
 
 
 def started(process: ClusterProcess, faces: NDArray[np.float32]) -> float:

@@ -22,8 +22,9 @@ FITTED_ONLINE = sorted(set(NAMES) - {"vocabulary"})
 @pytest.fixture
 def settings(tmp_path: Path) -> ClustersSettings:
     write_vocabulary(tmp_path / "words.npz", of_embeddings(min_count=0))
+    file = tmp_path / "words.npz"
     return ClustersSettings(
-        dimensions=4, min_cluster_size=10, min_samples=5, eps=0.8, vocabulary=tmp_path / "words.npz"
+        method="vocabulary", dimensions=4, min_cluster_size=10, min_samples=5, eps=0.8, vocabulary=file
     )
 
 
