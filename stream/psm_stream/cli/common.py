@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn, TextIO
 
 import psm_stream
@@ -79,10 +79,12 @@ def leave(code: int) -> NoReturn:
     """End the process at once, once all is written.
 
     A daemon thread may still be inside a native library, in mediapipe or a camera driver; taking the interpreter down
-    around it can abort the process, and takes a quarter of a second in any case.
+    around it can abort the process, and takes a quarter of a second in any case. Whoever read stdout or stderr may be
+    gone: the exit code says how the job went.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)
 
 

@@ -101,3 +101,19 @@ def test_doctor_ends_as_ever_when_its_reader_left(option: str) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == ""
         assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_who_stopped_reading_does_not_change_the_exit_code(code: int) -> None:
+    """What is left in stderr's buffer goes nowhere, at the last moment."""
+    script = (
+        "import io, os, sys\n"
+        "from psm_stream.cli.common import leave\n"
+        "reader, writer = os.pipe()\n"
+        "sys.stderr = io.TextIOWrapper(os.fdopen(writer, 'wb'))\n"
+        "sys.stderr.write('a word')\n"
+        "os.close(reader)\n"
+        f"leave({code})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code
