@@ -9,9 +9,8 @@
 
 The next session begins with the clustering, if the same encoder runs, and fits one on the faces if not. These are in
 its reservoir before anything else, so that the clusters that it finds are matched to the ids that they carry, as after
-any fit. The file is written
-under another name and then takes its place, so that there is always a whole one; of several sessions of one person at
-once, the last to save wins. One file, since two cannot be replaced at once.
+any fit. The file is written under another name and then takes its place, so that there is always a whole one; of
+several sessions of one person at once, the last to save wins. One file, since two cannot be replaced at once.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Clusters:
         self._firm = {row.known: FIRM for row in self.rows if row.known >= 0}
         self._warm_up()
         if clustering is not None and clustering.model_id == self._pipeline.encoder.model_id:
-            self._version, self._fit_points = clustering.version, clustering.points
+            self._version = clustering.version
             return Recluster(clustering, "person")
         if len(self.rows) >= 2 * self._settings.min_cluster_size:
             self._asked = "person"
@@ -133,7 +133,7 @@ class Clusters:
             self._due_at -= before - self._now
         is_first = self._version == 0
         is_new = self._reservoir.offer(embedding, all_of_them=is_first)
-        if is_first and is_new and self._reservoir.written == max(1, self._first_faces // 3):
+        if is_first and is_new and self._reservoir.written == max(1, self._settings.first_faces // 3):
             self._warm_up()
         why = self._due()
         if why:
@@ -206,7 +206,7 @@ class Clusters:
             "points": self._fit_points,
             "noise": self._fit_noise,
             "faces": len(self.rows),
-            "first_faces": self._first_faces,
+            "first_faces": self._settings.first_faces,
             "fitting": self._thread is not None,
             "next_s": round(left, 1) if self._version and math.isfinite(left) and left > 0 else None,
         }
@@ -220,14 +220,10 @@ class Clusters:
         self._process.close()
 
     @property
-    def _first_faces(self) -> int:
-        return min(self._settings.first_faces, self._settings.capacity)
-
-    @property
     def _fewest(self) -> int:
         """Faces that RECLUSTER needs: of fewer than the first clusters are made of, or make two, would come noise."""
         two = 2 * self._settings.min_cluster_size
-        return min(self._first_faces, two) if self._version else self._first_faces
+        return min(self._settings.first_faces, two) if self._version else self._settings.first_faces
 
     def _due(self) -> str:
         """Say why clusters are to be fitted now, or ""."""
@@ -237,7 +233,7 @@ class Clusters:
             return self._asked
         count = self._reservoir.written
         if self._version == 0:
-            return "first" if count >= self._first_faces and self._now >= self._due_at else ""
+            return "first" if count >= self._settings.first_faces and self._now >= self._due_at else ""
         is_new = count - self._faces_at_fit >= self._settings.min_new_faces
         return "rule" if self._now >= self._due_at and is_new else ""
 

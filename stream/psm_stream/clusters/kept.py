@@ -1,4 +1,4 @@
-"""A person's clusters in the hands of a run: what they began with, and keeping them aside while it goes on."""
+"""Keeping a person's clusters while a run goes on, aside."""
 
 from __future__ import annotations
 

@@ -56,10 +56,11 @@ def standing(status: Mapping[str, Any]) -> str:
     if not status["version"]:
         fitting = ", being fitted" if status["fitting"] else ""
         return f"{status['faces']} of {status['first_faces']} faces for the first{fitting}"
-    share = status["noise"] / max(status["points"], 1)
+    points = status["points"]  # none of a vocabulary, nor of what an earlier session left
+    share = f"{status['noise'] / points:.0%} of faces in none" if points else ""
     soon = "being fitted" if status["fitting"] else ""
     soon = soon or ("" if status["next_s"] is None else f"again in {status['next_s']:.0f} s at the earliest")
-    parts = (_counted(status["clusters"]), f"{share:.0%} of faces in none", f"version {status['version']}", soon)
+    parts = (_counted(status["clusters"]), share, f"version {status['version']}", soon)
     return ", ".join(part for part in parts if part)
 
 
