@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from psm_stream.bundle import ENCODER, MANIFEST, general_bundle, open_bundle
+from psm_stream.people_keep import keep
 
 GENERAL_ID = open_bundle(general_bundle()).manifest.model_id
 
@@ -46,3 +47,15 @@ def worker_out(out: Path, model_id: str, parent: str = GENERAL_ID, weights: Path
     }
     (out / "adaptation.json").write_text(json.dumps(adaptation | said))
     return out
+
+
+def a_model(folder: Path) -> Path:
+    """A folder that looks like a kept model's, from afar."""
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text("{}")
+    return folder
+
+
+def kept(tmp_path: Path, person: str, model_id: str, parent: str = GENERAL_ID) -> Path:
+    """Keep a model for a person."""
+    return keep(person, worker_out(tmp_path / f"out-{person}-{model_id}", model_id, parent))

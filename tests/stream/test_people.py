@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.stream.people_models import GENERAL_ID, worker_out
+from tests.stream.people_models import a_model, kept
 
 from psm_stream import people
 from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
@@ -22,7 +22,7 @@ from psm_stream.people import (
     open_newest,
     readable,
 )
-from psm_stream.people_keep import delete, keep
+from psm_stream.people_keep import delete
 from psm_stream.startup import _bundle
 
 
@@ -30,16 +30,6 @@ from psm_stream.startup import _bundle
 def psm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PSM_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def a_model(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text("{}")
-    return folder
-
-
-def kept(tmp_path: Path, person: str, model_id: str, parent: str = GENERAL_ID) -> Path:
-    return keep(person, worker_out(tmp_path / f"out-{person}-{model_id}", model_id, parent))
 
 
 def test_home_is_where_the_user_says(psm_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.stream.people_models import GENERAL_ID, worker_out
+from tests.stream.people_models import GENERAL_ID, a_model, kept, worker_out
 
 from psm_stream import people_keep
 from psm_stream.bundle import open_bundle
@@ -20,16 +20,6 @@ from psm_stream.people_keep import check, delete, files_of, keep
 def psm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PSM_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
-
-
-def a_model(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text("{}")
-    return folder
-
-
-def kept(tmp_path: Path, person: str, model_id: str, parent: str = GENERAL_ID) -> Path:
-    return keep(person, worker_out(tmp_path / f"out-{person}-{model_id}", model_id, parent))
 
 
 _KEEPER = """

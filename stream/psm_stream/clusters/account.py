@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psm_stream.align.template import to_crop_px
-from psm_stream.clusters.bouts import Bouts
+from psm_stream.clusters.bouts import NOISE, Bouts
 from psm_stream.clusters.reservoir import time_of
 from psm_stream.clusters.units import UNIT_NAMES, measure, source_of
 from psm_stream.values import NAN, AlignedFace, Embedding, Image, NameCluster
 
-NOISE = -1
 PROTOTYPES = 6
 """Prototype frames of a cluster."""
 APART_S = 1.0

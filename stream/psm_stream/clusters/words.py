@@ -10,9 +10,9 @@ from psm_stream.config import ClustersSettings
 _NEWS = {
     "cluster.born": "cluster {cluster} is new ({points} faces)",
     "cluster.returned": "cluster {cluster} is back",
-    "cluster.merged": "cluster {others} is part of cluster {cluster} now",
-    "cluster.split": "cluster {others} came out of cluster {cluster}",
-    "cluster.moved": "cluster {cluster} has faces that were in cluster {others}",
+    "cluster.merged": "{others} went into cluster {cluster}",
+    "cluster.split": "{others} came out of cluster {cluster}",
+    "cluster.moved": "cluster {cluster} has faces that were in {others}",
     "cluster.retired": "cluster {cluster} is gone",
 }
 _ASKED = {
@@ -46,7 +46,9 @@ def news(subject: str, fields: Mapping[str, Any]) -> str:
         asked = _ASKED.get(fields["reason"], fields["reason"])
         how = f", {asked}" if asked else ""
         return f"clusters {fields['cluster_version']}: {_counted(ids)} in {fields['points']} faces{how}"
-    return _NEWS[subject].format(**{**fields, "others": ", ".join(map(str, fields["others"]))})
+    others = fields["others"]
+    named = f"cluster{'s' * (len(others) > 1)} {', '.join(map(str, others))}"
+    return _NEWS[subject].format(**{**fields, "others": named})
 
 
 def standing(status: Mapping[str, Any]) -> str:
