@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-from psm_stream.adaptation.adapter import Adapter, Said
+from psm_stream.adaptation.adapter import Adapter
+from psm_stream.adaptation.attempt import Said
 from psm_stream.capture import Capture
 from psm_stream.clusters.account import ClusterAccount
 from psm_stream.clusters.clusters import Clusters, FitFailed, Wanted

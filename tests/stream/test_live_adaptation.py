@@ -17,7 +17,7 @@ from tests.stream.live_runs import GENERAL, PATIENCE_S, Feed, Heard, a_live, run
 from psm_export import facecycle
 from psm_export.untrained import draw_weights
 from psm_export.write import Description, write_bundle
-from psm_stream.adaptation.adapter import Said
+from psm_stream.adaptation.attempt import Said
 from psm_stream.adaptation.events import PHASES
 from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.testing import fake_worker

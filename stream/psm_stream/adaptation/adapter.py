@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from psm_stream.adaptation.account import entry, entry_without_outcome, facts, left_s, plain
-from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started, WorkerEvent
+from psm_stream.adaptation.attempt import Attempt, Said, SnapshotWritten, State
+from psm_stream.adaptation.events import Done, Failed, Outcome, Progress, Rejected, Started
 from psm_stream.adaptation.layout import OUT, SNAPSHOT
 from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.triggers import ENOUGH_FACES, Ended, Triggers
@@ -41,55 +41,6 @@ LONGEST_S = 4 * 3600.0
 """A worker whose recipe alone limits its time is killed after so long; the longest that ship train for an hour."""
 LEAVING_S = 10.0
 """How long the folder of an adaptation waits for its worker to be gone."""
-
-
-class State(Enum):
-    """Where the adaptation is."""
-
-    IDLE = "idle"
-    SNAPSHOT = "snapshot"
-    TRAINING = "training"
-    OPENING = "opening"
-    READY = "ready"
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotWritten:
-    """The recent faces are in a file. error: why they are not, or None."""
-
-    error: BaseException | None
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Something came from aside. number: of the adaptation that it belongs to."""
-
-    number: int
-    what: SnapshotWritten | WorkerEvent | SwapEncoder | SwapRefused
-
-
-@dataclass
-class Attempt:
-    """One adaptation under way. frames: in the buffer at its start. job: what the worker is told, for the record."""
-
-    number: int
-    folder: Path
-    trigger: str
-    frames: int
-    began: float
-    job: Mapping[str, Any]
-    pending: list[Callable[[], object]]
-    """What must be over before the folder goes: each waits for something that uses it."""
-    worker: WorkerProcess | None = None
-    started: Started | None = None
-    progress: Progress | None = None
-    told_at: float = 0.0
-    outcome: Outcome | None = None
-    """Of an accepted model."""
-    swap: SwapEncoder | None = None
-    """An open encoder that waits for the next frame, or THAW."""
-    is_held_back: bool = False
-    """A frame came, and it was not taken, by FREEZE; this was told."""
 
 
 Post: TypeAlias = Callable[[Said], None]
