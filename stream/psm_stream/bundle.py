@@ -16,9 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from psm_stream.errors import BundleError, DigestMismatch
 
-SCHEMA = 1
+SCHEMA = 2
+READS = "0.2.0"
+"""The first psm-stream that reads manifests of this schema; written into each as `requires`."""
 MANIFEST = "manifest.json"
 ENCODER = "encoder.onnx"
+CHECK = "check.npz"
+"""Crops of a photograph and what the reference makes of them: what `psm-export verify` runs the model over."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
@@ -58,11 +62,15 @@ class Alignment(_Section):
     """How a face must be cropped before it goes in."""
 
     template: str
-    """Name of the canonical crop, `psm_stream.align.template.NAME`."""
+    """Name of the canonical crop, for people: the two numbers below say where the eyes come to lie."""
     crop_px: int = Field(ge=8, le=1024)
     """Side of the aligned crop that the model was made for."""
     scaling: Literal["area"] = "area"
     """How the crop is brought to `input.size_px`."""
+    eye_distance: float = Field(default=0.38, gt=0.05, lt=0.9)
+    """Distance of the eye centres, as a share of the crop's side."""
+    eye_line_y: float = Field(default=0.34, gt=0.05, lt=0.95)
+    """How far below the crop's upper edge the eyes lie, as a share of its side."""
 
 
 class Parity(_Section):
@@ -78,12 +86,26 @@ class Parity(_Section):
     """Smallest cosine similarity over the crops."""
     tolerance: float = Field(ge=0)
     """Largest absolute difference in a value that another provider or machine may show."""
+    cosine_mean: float | None = Field(default=None, ge=-1, le=1.001)
+    """Mean cosine similarity over the crops."""
+    neighbours_kept: float | None = Field(default=None, ge=0, le=1)
+    """Of the nearest neighbours of each crop by the reference, the share that are so here, too."""
+    clusters_kept: float | None = Field(default=None, ge=0, le=1)
+    """Share of the crops that fall into the same cluster as by the reference."""
+    of: str = ""
+    """What the crops are of, in words."""
+    provider: str = ""
+    """Execution provider that ran the graph when this was measured."""
+    float_nodes: tuple[str, ...] = ()
+    """Layers that an int8 model keeps in float."""
 
 
 class Manifest(_Section):
-    """What a bundle says of itself, schema 1."""
+    """What a bundle says of itself, schema 2; of schema 1 what is missing has its default."""
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[1, 2] = Field(alias="schema")
+    requires: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
+    """The first version of psm-stream that reads this schema."""
     name: str = Field(min_length=1)
     model_id: ModelId
     """First 12 hex digits of the sha256 over the raw little-endian bytes of the graph's initialisers, by name."""
@@ -102,6 +124,10 @@ class Manifest(_Section):
     """Whom it was fine-tuned for; None is for anyone."""
     training: dict[str, JsonValue] = Field(default_factory=dict)
     """What training did, free in form."""
+    training_data: tuple[str, ...] = ()
+    """What the weights were trained on, with its licence, one line each; empty: unknown."""
+    made_from: dict[str, JsonValue] = Field(default_factory=dict)
+    """The file that the weights came from: its kind, name, sha256 and what it asked for; free in form."""
     parity: Parity
     licence: str = Field(min_length=1)
     created_by: str = Field(min_length=1)
