@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psm_adapt.networks.blocks import rows_of
+from psm_export.networks.layers import rows_of
 
 SSIM_WINDOW_PX = 11
 SSIM_SIGMA_PX = 1.5

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from psm_adapt.checkpoint import About, save_checkpoint
 from psm_adapt.data.augment import plain
 from psm_adapt.networks.design import Networks
-from psm_adapt.networks.encoder import FACE_PX, Encoder
 from psm_export import facecycle
 from psm_export.build import observed_ranges, run
 from psm_export.checkpoint import read_checkpoint
+from psm_export.networks.facecycle import FACE_PX, Encoder
 from psm_export.quantise import quantise
 from psm_export.write import describe, measure_parity, write_bundle
 from psm_stream.adaptation.layout import BUNDLE, CHECKPOINT

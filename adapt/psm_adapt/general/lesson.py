@@ -27,7 +27,7 @@ from torch import Tensor
 from psm_adapt.data.store import CropStore
 from psm_adapt.general.expressions import SHORTEST, turning
 from psm_adapt.general.mirror import mirrored_blendshapes, mirrored_landmarks
-from psm_adapt.networks.encoder import CODE
+from psm_export.networks.facecycle import CODE
 from psm_stream.blendshapes import BLENDSHAPES
 from psm_stream.errors import StoreError
 

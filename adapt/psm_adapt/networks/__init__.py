@@ -1,7 +1,6 @@
 """The networks of FaceCycle and PSM, parameter for parameter, and a small generator for adaptation on a CPU."""
 
 from psm_adapt.networks.design import Design, Networks, build_networks, build_perceptual, empty_networks
-from psm_adapt.networks.encoder import Encoder
 from psm_adapt.networks.flow_decoder import FlowDecoder
 from psm_adapt.networks.generator import Generator
 from psm_adapt.networks.light_generator import LightGenerator
@@ -15,7 +14,6 @@ from psm_adapt.networks.warp import back_flow, warp, warp_image
 __all__ = [
     "NO_NOISE",
     "Design",
-    "Encoder",
     "FlowDecoder",
     "Generator",
     "LightGenerator",

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from psm_adapt.networks.blocks import init_he_linear
-from psm_adapt.networks.encoder import Encoder
 from psm_adapt.networks.flow_decoder import FlowDecoder
 from psm_adapt.networks.generator import Generator
 from psm_adapt.networks.light_generator import LightGenerator
@@ -18,6 +17,7 @@ from psm_adapt.networks.normaliser import Normaliser
 from psm_adapt.networks.random_features import RandomFeatures
 from psm_adapt.networks.vgg import Vgg19
 from psm_adapt.networks.vgg19_weights import Vgg19Weights
+from psm_export.networks.facecycle import Encoder
 from psm_stream.errors import ConfigError
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from psm_adapt.networks.blocks import Attention, Residual, conv, init_published, leaky
-from psm_adapt.networks.encoder import CODE
 from psm_adapt.networks.warp import back_flow, warp_image
+from psm_export.networks.facecycle import CODE
+from psm_export.networks.layers import Attention, Residual, conv, init_published, leaky
 
 __all__ = ["FlowDecoder", "back_flow", "warp_image"]
 

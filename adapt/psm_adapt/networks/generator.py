@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psm_adapt.networks.blocks import Doubling, Residual, conv
+from psm_adapt.networks.blocks import Doubling
 from psm_adapt.networks.noise import NO_NOISE, Noise
 from psm_adapt.networks.vgg import Features, freeze_stem, stem_features, vgg_layer
 from psm_adapt.networks.warp import warp
+from psm_export.networks.layers import Residual, conv
 
 
 class Generator(nn.Module):

@@ -11,10 +11,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from psm_adapt.networks.blocks import LEAK, Residual, conv, leaky
 from psm_adapt.networks.noise import NO_NOISE, Noise
 from psm_adapt.networks.vgg import Features
 from psm_adapt.networks.warp import warp
+from psm_export.networks.layers import LEAK, Residual, conv, leaky
 
 NEAR, FAR, LAST = 48, 96, 12
 """Channels at 32x32, at 16x16, and at 64x64 before the last convolution."""

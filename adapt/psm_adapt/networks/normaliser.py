@@ -10,9 +10,10 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from psm_adapt.networks.blocks import Doubling, Residual, conv
-from psm_adapt.networks.encoder import CODE
+from psm_adapt.networks.blocks import Doubling
 from psm_adapt.networks.vgg import freeze_stem, stem_features, vgg_layer
+from psm_export.networks.facecycle import CODE
+from psm_export.networks.layers import Residual, conv
 
 
 class Normaliser(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from psm_adapt.networks.blocks import Attention, Residual, conv, init_published, leaky
+from psm_export.networks.layers import Attention, Residual, conv, init_published, leaky
 
 CODE = 256
 """Numbers in a code."""

@@ -1,0 +1,1 @@
+"""The published encoders in PyTorch, parameter for parameter; nothing here works without torch."""
