@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 from pydantic import JsonValue
 
 import psm_stream
 from psm_export import facecycle
 from psm_export.checkpoint import EncoderCheckpoint
+from psm_export.model import Model
 from psm_stream.align import template
-from psm_stream.bundle import ENCODER, MANIFEST, Alignment, InputSpec, Manifest, OutputSpec, Parity
+from psm_stream.bundle import (
+    CHECK,
+    ENCODER,
+    MANIFEST,
+    READS,
+    SCHEMA,
+    Alignment,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    Parity,
+    Precision,
+)
 from psm_stream.errors import BundleError
 
 CROP_PX = 128
-_FLOAT_TOLERANCE = 1e-4
+OURS = Alignment(template=template.NAME, crop_px=CROP_PX)
+"""The canonical crop of the live path, which this project's own encoders are made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +46,42 @@ class Description:
     note: str
     architecture: str
     normalisation: str
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     trained: bool
     licence: str
     created_by: str
     training: Mapping[str, JsonValue]
     parent: str | None = None
     person: str | None = None
+    training_data: tuple[str, ...] = ()
+    made_from: Mapping[str, JsonValue] = field(default_factory=dict)
+    alignment: Alignment = OURS
+
+
+def describe_model(model: Model, name: str, precision: Precision, created_by: str = "psm-export") -> Description:
+    """Take what a model says of itself into the manifest of its bundle. name: of the bundle."""
+    about = model.about
+    untrained = "" if about.trained else "UNTRAINED: its weights are as they were drawn"
+    return Description(
+        name=name,
+        note="; ".join(filter(None, (untrained, about.note))),
+        architecture=about.architecture,
+        normalisation=model.pixels.described(),
+        precision=precision,
+        trained=about.trained,
+        licence=about.licence,
+        created_by=created_by,
+        training=about.training,
+        parent=about.parent,
+        person=about.person,
+        training_data=about.training_data,
+        made_from=about.made_from,
+        alignment=model.alignment,
+    )
 
 
 def describe(
-    checkpoint: EncoderCheckpoint, name: str, precision: Literal["fp32", "int8"], created_by: str = "psm-export"
+    checkpoint: EncoderCheckpoint, name: str, precision: Precision, created_by: str = "psm-export"
 ) -> Description:
     """Take what a checkpoint says of itself into the manifest of its encoder's bundle. name: of the bundle."""
     about = checkpoint.about
@@ -77,36 +115,21 @@ def model_id(model: onnx.ModelProto) -> str:
     return digest.hexdigest()[:12]
 
 
-def measure_parity(reference: NDArray[np.float64], given: NDArray[np.float32], against: str) -> Parity:
-    """Compare embeddings [N, D] with the reference's [N, D]. against: what the reference is, in words.
+def write_bundle(
+    folder: Path, model: onnx.ModelProto, about: Description, parity: Parity, check: bytes = b""
+) -> Manifest:
+    """Write `encoder.onnx`, `check.npz` and, last, `manifest.json` into a folder that has none of them.
 
-    The tolerance is twice the largest difference: two machines that are each so far from the reference may be that far
-    from each other; never under 1e-4, what float32 kernels differ by.
-    """
-    difference = np.abs(reference - given)
-    lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(given, axis=1)
-    cosine = (reference * given).sum(axis=1) / lengths
-    largest = _digits(difference.max())
-    return Parity(
-        reference=against,
-        crops=len(reference),
-        max_abs=largest,
-        mean_abs=_digits(difference.mean()),
-        cosine=round(float(cosine.min()), 6),
-        tolerance=max(_FLOAT_TOLERANCE, _digits(2 * largest)),
-    )
-
-
-def write_bundle(folder: Path, model: onnx.ModelProto, about: Description, parity: Parity) -> Manifest:
-    """Write `encoder.onnx` and `manifest.json` into a folder that has neither.
-
-    Raises BundleError: a bundle is there already, or the folder cannot be written.
+    check: content of check.npz (psm_export.check); empty: the bundle has none. What was written of a bundle that could
+    not be finished is taken away again. Raises BundleError: a bundle is there already, or the folder cannot be written.
     """
     content = model.SerializeToString(deterministic=True)
+    files = {ENCODER: content, **({CHECK: check} if check else {})}
     (crops,), (embedding,) = model.graph.input, model.graph.output
     size_px = crops.type.tensor_type.shape.dim[1].dim_value
     manifest = Manifest(
-        schema=1,
+        schema=SCHEMA,
+        requires=READS,
         name=about.name,
         model_id=model_id(model),
         trained=about.trained,
@@ -115,31 +138,35 @@ def write_bundle(folder: Path, model: onnx.ModelProto, about: Description, parit
         precision=about.precision,
         input=InputSpec(size_px=size_px, normalisation=about.normalisation),
         output=OutputSpec(dimension=embedding.type.tensor_type.shape.dim[1].dim_value),
-        alignment=Alignment(template=template.NAME, crop_px=CROP_PX),
-        files={ENCODER: hashlib.sha256(content).hexdigest()},
+        alignment=about.alignment,
+        files={name: hashlib.sha256(part).hexdigest() for name, part in files.items()},
         parent=about.parent,
         person=about.person,
         training=dict(about.training),
+        training_data=about.training_data,
+        made_from=dict(about.made_from),
         parity=parity,
         licence=about.licence,
         created_by=f"{about.created_by}, psm-stream {psm_stream.__version__}",
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_new(folder / ENCODER, content)
-        _write_new(folder / MANIFEST, f"{manifest.model_dump_json(by_alias=True, indent=2)}\n".encode())
-    except FileExistsError as error:
-        raise BundleError(f"{error.filename} exists; a bundle is never overwritten, give another folder") from None
-    except OSError as error:
-        raise BundleError(f"cannot write the bundle {folder}: {error.strerror or error}") from None
+    text = f"{manifest.model_dump_json(by_alias=True, indent=2)}\n"
+    _write_new(folder, {**files, MANIFEST: text.encode()})
     return manifest
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-
-
-def _digits(value: float) -> float:
-    """Two significant digits, which is more than such a figure means."""
-    return float(f"{value:.1e}")
+def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that are not there yet; all of them or none."""
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            with (folder / name).open("xb") as file:
+                written.append(folder / name)
+                file.write(content)
+    except OSError as error:
+        for path in written:
+            with suppress(OSError):
+                path.unlink()
+        if isinstance(error, FileExistsError):
+            raise BundleError(f"{error.filename} exists; a bundle is never overwritten, give another folder") from None
+        raise BundleError(f"cannot write the bundle {folder}: {error.strerror or error}") from None

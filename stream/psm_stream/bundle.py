@@ -24,6 +24,7 @@ ENCODER = "encoder.onnx"
 CHECK = "check.npz"
 """Crops of a photograph and what the reference makes of them: what `psm-export verify` runs the model over."""
 
+Precision = Literal["fp32", "fp16", "int8"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$")]
@@ -113,7 +114,7 @@ class Manifest(_Section):
     note: str
     """One line for people; an untrained encoder says so here."""
     architecture: str
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     input: InputSpec
     output: OutputSpec
     alignment: Alignment

@@ -8,7 +8,8 @@ PsmError
 ├── AlignError             the aligner or its model cannot run
 ├── BundleError            an encoder bundle is missing, corrupt or foreign
 │   ├── DigestMismatch     a file is not the one that the manifest names
-│   └── ShapeMismatch      the graph's input or output is not what the manifest says
+│   ├── ShapeMismatch      the graph's input or output is not what the manifest says
+│   └── ParityFailed       an export does not compute what its reference does
 ├── DeviceError            the device or execution provider asked for is not there
 ├── AdaptationError        training, or what it needs or makes, went wrong
 │   ├── StoreError         a crop store, or the videos it is made from, cannot be used
@@ -64,6 +65,10 @@ class DigestMismatch(BundleError):
 
 class ShapeMismatch(BundleError):
     """The graph's input or output is not what the manifest says."""
+
+
+class ParityFailed(BundleError):
+    """An export does not compute what the weights that it was made from do."""
 
 
 class DeviceError(PsmError):

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from psm_export.graph import Graph
-from psm_export.write import Description, measure_parity, model_id, write_bundle
+from psm_export.write import Description, model_id, write_bundle
 from psm_stream.bundle import Parity, open_bundle
 from psm_stream.encoder import open_encoder
 from psm_stream.errors import BundleError
@@ -79,14 +79,3 @@ def test_the_id_follows_the_weights_alone() -> None:
     renamed.doc_string = renamed.graph.name = "something else"
     assert model_id(renamed) == model_id(one)
     assert model_id(mean_colour(1.001)) != model_id(one)
-
-
-def test_parity_figures() -> None:
-    reference = np.array([[3.0, 4.0], [1.0, 0.0]])
-    given = np.array([[3.0, 4.0], [1.0, 0.5]], np.float32)
-    parity = measure_parity(reference, given, "by hand")
-    assert parity.max_abs == 0.5
-    assert parity.mean_abs == 0.12  # two digits of 0.125
-    assert parity.cosine == pytest.approx(1 / np.sqrt(1.25), abs=1e-6)
-    assert parity.tolerance == 1.0
-    assert measure_parity(reference, reference.astype(np.float32), "itself").tolerance == 1e-4

@@ -21,8 +21,9 @@ from psm_export import facecycle
 from psm_export.build import observed_ranges, run
 from psm_export.checkpoint import read_checkpoint
 from psm_export.networks.facecycle import FACE_PX, Encoder
+from psm_export.parity import measure_parity
 from psm_export.quantise import quantise
-from psm_export.write import describe, measure_parity, write_bundle
+from psm_export.write import describe, write_bundle
 from psm_stream.adaptation.layout import BUNDLE, CHECKPOINT
 from psm_stream.bundle import Parity
 from psm_stream.errors import AdaptationError

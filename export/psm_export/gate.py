@@ -1,0 +1,185 @@
+"""The gate: an export is handed over only if it computes what its weights do. docs/export.md has the table of limits.
+
+`hold` runs a graph where it is to run and measures it against the model's float32 reference; `judge` says which limits
+the figures break. What fails is named: the input that comes out worst, and the layer at which the graph departs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from psm_export.model import Crops, Model
+from psm_export.parity import Vectors, clusters_kept, cosines, measure_parity, spread
+from psm_export.tracing import Layers, layer_values
+from psm_stream.bundle import Parity, Precision
+from psm_stream.devices import CPU, Device, open_session
+from psm_stream.errors import ParityFailed
+
+AT_ONCE = 8
+"""Crops in one call."""
+_BLAMED = 4
+"""Crops over which layers are compared once an export failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a precision may cost.
+
+    largest, mean: difference of a value, largest and mean, in spreads (`parity.spread`: how much embeddings differ from
+    face to face). cosine, cosine_mean: smallest and mean similarity. neighbours, clusters: shares kept.
+    """
+
+    largest: float
+    mean: float
+    cosine: float
+    cosine_mean: float
+    neighbours: float
+    clusters: float
+
+
+LIMITS: Mapping[Precision, Limits] = {
+    "fp32": Limits(largest=0.02, mean=0.002, cosine=0.9999, cosine_mean=0.99999, neighbours=0.999, clusters=0.99),
+    "fp16": Limits(largest=0.2, mean=0.02, cosine=0.999, cosine_mean=0.9999, neighbours=0.99, clusters=0.98),
+    "int8": Limits(largest=2.0, mean=0.1, cosine=0.99, cosine_mean=0.999, neighbours=0.9, clusters=0.9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What was measured. failures: limits that were broken, in words; none: it passed."""
+
+    parity: Parity
+    failures: tuple[str, ...]
+
+
+def hold(model: Model, graph: onnx.ModelProto, precision: Precision, crops: Crops, of: str) -> Held:
+    """Measure a graph on the CPU against the model's reference. crops: [N, S, S, 3] RGB of the encoder's size.
+
+    of: what they are of, in words. Raises BundleError: ONNX Runtime refuses the graph.
+    """
+    reference = model.reference.encode(crops)
+    given, provider = embed(graph.SerializeToString(deterministic=True), crops)
+    return judge(reference, given, precision, (model.reference.described, of, provider))
+
+
+def judge(reference: Vectors, given: Vectors, precision: Precision, words: tuple[str, str, str]) -> Held:
+    """Judge embeddings [N, D] by the reference's [N, D]. words: the reference, the crops, the provider."""
+    against, of, provider = words
+    if reference.shape != given.shape:
+        failure = f"it gives {list(given.shape)} values, the reference {list(reference.shape)}"
+        return Held(Parity(reference=against, crops=0, max_abs=0, mean_abs=0, cosine=0, tolerance=0), (failure,))
+    if not np.isfinite(given).all():
+        broken = int((~np.isfinite(given)).any(axis=1).argmax())
+        failure = f"crop {broken} gives numbers that are not finite"
+        return Held(Parity(reference=against, crops=0, max_abs=0, mean_abs=0, cosine=0, tolerance=0), (failure,))
+    parity = measure_parity(reference, given, against, of)
+    parity = parity.model_copy(update={"clusters_kept": clusters_kept(reference, given), "provider": provider})
+    return Held(parity, broken_limits(reference, given, parity, precision))
+
+
+def broken_limits(reference: Vectors, given: Vectors, parity: Parity, precision: Precision) -> tuple[str, ...]:
+    """Say which limits the figures break, worst input first; nothing when all hold."""
+    limits, unit = LIMITS[precision], spread(reference) or 1.0
+    difference = np.abs(reference - given)
+    cosine = cosines(reference, given)
+    checks = [
+        ("largest difference", float(difference.max()) / unit, limits.largest, " spreads"),
+        ("mean difference", float(difference.mean()) / unit, limits.mean, " spreads"),
+        ("smallest cosine", float(cosine.min()), limits.cosine, ""),
+        ("mean cosine", float(cosine.mean()), limits.cosine_mean, ""),
+        ("neighbours kept", parity.neighbours_kept, limits.neighbours, ""),
+        ("clusters kept", parity.clusters_kept, limits.clusters, ""),
+    ]
+    failures = [
+        f"{name} {value:.4g}{suffix} ({'at most' if suffix else 'at least'} {limit:g})"
+        for name, value, limit, suffix in checks
+        if value is not None and (value > limit if suffix else value < limit)
+    ]
+    if not failures:
+        return ()
+    worst = int(difference.max(axis=1).argmax())
+    return (*failures, f"worst input: crop {worst} of {len(reference)}, cosine {cosine[worst]:.5f}")
+
+
+def refuse(name: str, precision: str, held: Held, blamed: str) -> ParityFailed:
+    """Return the error that says why an export is not handed over. blamed: the worst node, in words, or ""."""
+    reasons = "; ".join(filter(None, (*held.failures, blamed)))
+    return ParityFailed(f"{name}, {precision}: it does not compute what its weights do, nothing was written: {reasons}")
+
+
+def blame(model: Model, graph: onnx.ModelProto, crops: Crops, *, is_rescaled: bool) -> str:
+    """Name the layer at which a graph departs from the reference; "" where no layer can be compared.
+
+    is_rescaled: the graph may carry a channel at another scale than the reference (int8 models do), so that only what
+    no factor per channel explains counts.
+    """
+    some = crops[np.linspace(0, len(crops) - 1, min(_BLAMED, len(crops))).astype(int)]
+    wanted = model.reference.trace(some)
+    found = layer_values(graph, list(wanted), some)
+    return worst_layer({name: wanted[name] for name in wanted if name in found}, found, is_rescaled=is_rescaled)
+
+
+def worst_layer(wanted: Layers, found: Layers, *, is_rescaled: bool) -> str:
+    """Name the layer whose error grows most over the layer before it. wanted: first layer first; found: by name."""
+    if not wanted:
+        return ""
+    errors = [_error(value, found[name], is_rescaled) for name, value in wanted.items()]
+    growth = np.diff(errors, prepend=0.0)
+    at = int(growth.argmax())
+    name = list(wanted)[at]
+    if at == 0:
+        return (
+            f"worst node: {name}, the first that can be compared, is off by {errors[0]:.2%} already (its weights, or "
+            "the colour order, range or normalisation of the pixels before it)"
+        )
+    return f"worst node: {name}, off by {errors[at]:.2%}, the one before it by {errors[at - 1]:.2%}"
+
+
+def embed(graph: bytes, crops: Crops, device: Device = "cpu", threads: int = 1) -> tuple[NDArray[np.float32], str]:
+    """Run a model over crops [N, S, S, 3]. Returns embeddings [N, D] and the provider that ran.
+
+    Raises BundleError: ONNX Runtime refuses the model, or it cannot take several crops at once. DeviceError: the device
+    is not there.
+    """
+    session = open_session(graph, device, threads).session
+    chunks = [crops[start : start + AT_ONCE] for start in range(0, len(crops), AT_ONCE)]
+    return np.concatenate([_run(session, chunk) for chunk in chunks]), str(session.get_providers()[0] or CPU)
+
+
+def check_batches(graph: bytes, crops: Crops) -> Sequence[str]:
+    """Return what is wrong with batches: each crop must give what it gives alone, whatever is beside it."""
+    session = open_session(graph, "cpu", 1).session
+    alone = np.concatenate([_run(session, crops[at : at + 1]) for at in range(3)])
+    together = _run(session, crops[:3])
+    if alone.shape == together.shape and np.abs(alone - together).max() <= 1e-3 * (np.abs(alone).max() or 1.0):
+        return ()
+    return ("three crops at once give something else than one after the other",)
+
+
+def _run(session: Any, crops: Crops) -> NDArray[np.float32]:
+    from psm_stream.errors import BundleError
+
+    try:
+        given: NDArray[np.float32] = session.run(["embedding"], {"crops": crops})[0]
+    except Exception as error:  # ONNX Runtime's exceptions share no base
+        message = " ".join(str(error).split())[:200]
+        raise BundleError(f"the graph fails on {len(crops)} crops at once: {message}") from error
+    return given
+
+
+def _error(wanted: NDArray[np.float32], found: NDArray[np.float32], is_rescaled: bool) -> float:
+    """Root mean square of the difference, as a share of the wanted values' own."""
+    if wanted.shape != found.shape or not np.isfinite(found).all():
+        return np.inf
+    one, other = wanted.astype(np.float64), found.astype(np.float64)
+    if is_rescaled and one.ndim > 1:
+        channels = tuple(axis for axis in range(one.ndim) if axis != 1)
+        size = (other**2).sum(axis=channels, keepdims=True)
+        other = other * ((one * other).sum(axis=channels, keepdims=True) / np.where(size, size, 1.0))
+    return float(np.sqrt(((one - other) ** 2).mean()) / (np.sqrt((one**2).mean()) or 1.0))
