@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -98,7 +99,7 @@ def _problem(check: Check, bundle: EncoderBundle) -> str:
     """Say what is wrong with the arrays' shapes and types; nothing when they are as they must be."""
     size, dimension = bundle.manifest.input.size_px, bundle.manifest.output.dimension
     count = len(check.crops) if check.crops.ndim else 0
-    wanted = {
+    wanted: dict[str, tuple[NDArray[Any], type, tuple[int, ...]]] = {
         "crops": (check.crops, np.uint8, (count, size, size, 3)),
         "embeddings": (check.embeddings, np.float32, (count, dimension)),
         "samples": (check.samples, np.float32, (len(check.layers), count, _SAMPLES)),

@@ -109,7 +109,7 @@ def _distances(vectors: Vectors) -> NDArray[np.float64]:
     points = vectors.astype(np.float64)
     points = points - points.mean(axis=0)
     squares = (points**2).sum(axis=1)
-    apart = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * points @ points.T, 0))
+    apart: NDArray[np.float64] = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * points @ points.T, 0))
     np.fill_diagonal(apart, np.inf)
     return apart
 

@@ -10,13 +10,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from psm_stream.errors import BundleError, DigestMismatch
 
-SCHEMA = 2
+SCHEMA: Final = 2
 READS = "0.2.0"
 """The first psm-stream that reads manifests of this schema; written into each as `requires`."""
 MANIFEST = "manifest.json"
