@@ -102,7 +102,8 @@ class Model:
 
     dimension: D. alignment: the crop that it wants; `crop_px` at least `pixels.size_px`. build: writes the float32
     graph that bundles hold: `crops` uint8 [N, S, S, 3] RGB to `embedding` float32 [N, D], N free, pixels brought to
-    what the network takes inside it. May raise BundleError.
+    what the network takes inside it; may raise BundleError. expected: crops [N, S, S, 3] and the embeddings [N, D] that
+    the model's author measured of them, to which the export is held as well; None: nobody said.
     """
 
     about: About
@@ -111,6 +112,7 @@ class Model:
     dimension: int
     reference: Reference
     build: Callable[[], onnx.ModelProto]
+    expected: tuple[Crops, NDArray[np.float32]] | None = None
 
 
 def _levels(values: tuple[float, ...]) -> str:

@@ -1,0 +1,137 @@
+"""From a model to a bundle: float graph, precision, gate, folder. Nothing is written before the gate is passed.
+
+    graph = model.build()            float32, held to fp32's limits whatever precision is asked for
+    candidate = convert(...)         the precision asked for, held to its own limits
+    make_bundle(...)                 encoder.onnx, check.npz, manifest.json
+
+`fastest` makes every precision, and takes the fastest of those that pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import onnx
+
+from psm_export import check as checking
+from psm_export.crops import Sample
+from psm_export.gate import Held, blame, broken_limits, check_batches, embed, hold, judge, refuse
+from psm_export.model import Model
+from psm_export.parity import measure_parity
+from psm_export.precisions import CONVERTERS
+from psm_export.timing import median_ms
+from psm_export.write import describe_model, write_bundle
+from psm_stream.bundle import Manifest, Parity, Precision
+from psm_stream.errors import BundleError, ParityFailed
+
+Tell: TypeAlias = Callable[[int, int, str], None]
+"""Is told (steps done, steps, what is being done)."""
+ORDER: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An export that passed the gate. parity: with the layers that stay in float. check: content of check.npz."""
+
+    precision: Precision
+    graph: onnx.ModelProto
+    parity: Parity
+    check: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A precision that `fastest` looked at. ms: median of one face on one thread. why_not: why it did not pass."""
+
+    precision: Precision
+    candidate: Candidate | None
+    ms: float | None = None
+    why_not: str = ""
+
+
+def float_graph(model: Model, sample: Sample) -> onnx.ModelProto:
+    """Write the float32 graph and hold it to the reference, and to what its author measured where that is known.
+
+    Raises ParityFailed: it computes something else. BundleError: it cannot be written or run.
+    """
+    graph = model.build()
+    crops = sample.measured
+    held = hold(model, graph, "fp32", crops, sample.described)
+    if not held.failures and (trouble := check_batches(graph.SerializeToString(deterministic=True), crops)):
+        held = Held(held.parity, tuple(trouble))
+    if held.failures:
+        raise refuse(model.about.name, "fp32", held, blame(model, graph, crops, is_rescaled=False))
+    _hold_to_author(model, graph)
+    return graph
+
+
+def convert(model: Model, graph: onnx.ModelProto, precision: Precision, sample: Sample, tell: Tell) -> Candidate:
+    """Bring a float32 graph that was held to a precision, and hold that, over sample's crops and the bundle's own.
+
+    Raises ParityFailed: it breaks the precision's limits. BundleError: it cannot be converted or run.
+    """
+    converted = CONVERTERS[precision](graph, sample.calibration, tell)
+    held = hold(model, converted.graph, precision, sample.measured, sample.described)
+    check = checking.make_check(model, converted.graph)
+    failures = held.failures or _on_photograph(check, converted.graph, precision)
+    if failures:
+        blamed = blame(model, converted.graph, sample.measured, is_rescaled=precision == "int8")
+        raise refuse(model.about.name, precision, Held(held.parity, failures), blamed)
+    parity = held.parity.model_copy(update={"float_nodes": converted.float_nodes})
+    return Candidate(precision, converted.graph, parity, checking.to_bytes(check))
+
+
+def fastest(model: Model, graph: onnx.ModelProto, sample: Sample, tell: Tell) -> tuple[Candidate, Sequence[Tried]]:
+    """Make every precision and return the fastest that passes the gate, and what became of each.
+
+    Times are of one face on one thread of this machine's CPU, in turns. Raises ParityFailed: none passes.
+    """
+    tried = [_try(model, graph, precision, sample, tell) for precision in ORDER]
+    passed = [one.candidate for one in tried if one.candidate is not None]
+    if not passed:
+        raise ParityFailed("; ".join(one.why_not for one in tried))
+    times = median_ms([one.graph.SerializeToString(deterministic=True) for one in passed], model.pixels.size_px)
+    ms = {candidate.precision: time for candidate, time in zip(passed, times, strict=True)}
+    best = min(passed, key=lambda candidate: ms[candidate.precision])
+    timed = [Tried(one.precision, one.candidate, ms.get(one.precision), one.why_not) for one in tried]
+    return best, timed
+
+
+def make_bundle(folder: Path, model: Model, candidate: Candidate, name: str) -> Manifest:
+    """Write the bundle. Raises BundleError: there is one already, or the folder cannot be written."""
+    about = describe_model(model, name, candidate.precision)
+    return write_bundle(folder, candidate.graph, about, candidate.parity, candidate.check)
+
+
+def _try(model: Model, graph: onnx.ModelProto, precision: Precision, sample: Sample, tell: Tell) -> Tried:
+    try:
+        return Tried(precision, convert(model, graph, precision, sample, tell))
+    except BundleError as error:
+        return Tried(precision, None, why_not=str(error))
+
+
+def _on_photograph(check: checking.Check, graph: onnx.ModelProto, precision: Precision) -> tuple[str, ...]:
+    """Which limits break over the crops that the bundle carries; they are too few for neighbours and clusters."""
+    given, _ = embed(graph.SerializeToString(deterministic=True), check.crops)
+    failures = broken_limits(
+        check.embeddings, given, measure_parity(check.embeddings, given, "the reference"), precision
+    )
+    return tuple(f"over the photograph's crops: {failure}" for failure in failures)
+
+
+def _hold_to_author(model: Model, graph: onnx.ModelProto) -> None:
+    """Hold the graph to embeddings that the model's author measured. Raises ParityFailed: it gives others."""
+    if model.expected is None:
+        return
+    crops, embeddings = model.expected
+    given, provider = embed(graph.SerializeToString(deterministic=True), crops)
+    held = judge(embeddings, given, "fp32", ("embeddings in the manifest's check file", "its crops", provider))
+    if held.failures:
+        failures = (
+            *held.failures,
+            "is the manifest's colour, range, layout or normalisation another than the model's?",
+        )
+        raise refuse(model.about.name, "fp32", Held(held.parity, failures), "")
