@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
 from argparse import Namespace
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from psm_export.bench import Row
     from psm_export.model import Model
     from psm_stream.bundle import EncoderBundle
+    from psm_stream.devices import Device
 
 _EPILOG = """\
 Rows are bundles by provider (as ONNX Runtime reports it), precision, threads and batch; give several bundles to compare
@@ -36,7 +38,8 @@ def job(arguments: Sequence[str]) -> int:
     from psm_stream.bundle import open_bundle
 
     bundles = [open_bundle(Path(folder)) for folder in options.bundle]
-    plan = Plan(("cpu", "cuda", "tensorrt") if device == "auto" else (device,), batches, threads, rounds)
+    devices: tuple[Device, ...] = ("cpu", "cuda", "tensorrt") if device == "auto" else (device,)
+    plan = Plan(devices, batches, threads, rounds)
     with Show(options.quiet) as show:
         rows, missing = bench(bundles, _eager(bundles, options), plan, show.tell)
     report = {"machine": _machine(), "rows": [dataclasses.asdict(row) for row in rows], "not_measured": missing}
@@ -86,8 +89,6 @@ def _write(path: Path, report: dict[str, Any]) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    import os
-
     import onnxruntime
 
     return {
@@ -100,7 +101,7 @@ def _machine() -> dict[str, Any]:
 
 def _text(rows: Sequence[Row], missing: Sequence[str]) -> str:
     heads = ("what", "precision", "provider", "threads", "batch", "p50 ms", "p95 ms", "p99 ms", "min ms", "faces/s", "")
-    table = [heads]
+    table: list[tuple[str, ...]] = [heads]
     for row in rows:
         times = (f"{value:.2f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms, row.min_ms))
         cells = (row.name, row.precision, row.provider, str(row.threads), str(row.batch), *times)
