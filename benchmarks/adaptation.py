@@ -42,6 +42,7 @@ from psm_adapt.train.cycle import CycleTask
 from psm_adapt.train.start import Start
 from psm_adapt.train.world import World
 from psm_stream.align import open_aligner
+from psm_stream.align.crops import SIZE_PX
 from psm_stream.config import AlignerSettings, EncoderSettings, FacesSettings, SourceSettings
 from psm_stream.faces import RecentFaces
 from psm_stream.loader import SwapRefused, open_aside
@@ -236,7 +237,7 @@ def snapshot_of(source: str, frames: int, path: Path) -> Path:
     settings = SourceSettings(kind="demo") if is_demo else SourceSettings(kind="file", path=source)
     pictures = SOURCES[settings.kind](settings, time.monotonic)
     aligner = open_aligner(AlignerSettings())
-    recent = RecentFaces(FacesSettings(capacity=frames), AlignerSettings().size_px)
+    recent = RecentFaces(FacesSettings(capacity=frames), SIZE_PX)
     pictures.open()
     index = 0
     while recent.written < frames and (picture := pictures.read()) is not None:

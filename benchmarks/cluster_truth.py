@@ -46,6 +46,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from psm_adapt.data.store import STORE, CropStore, Recording, open_store
 from psm_adapt.evaluate.blendshape_labels import proxy_labels
+from psm_stream.align.crops import SIZE_PX
 from psm_stream.align import open_aligner
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.clusters.clusters import Clusters
@@ -264,7 +265,7 @@ def adapt(film: Film, folder: Path) -> dict[str, Any]:
     """Adapt the general model with the snapshot, as the stream does. Returns the worker's last event."""
     told = folder / "told.json"
     if not told.exists():
-        recent = RecentFaces(FacesSettings(capacity=SNAPSHOT), AlignerSettings().size_px)
+        recent = RecentFaces(FacesSettings(capacity=SNAPSHOT), SIZE_PX)
         for face in film.faces[: min(SNAPSHOT, int(SHARE * len(film.faces)))]:
             recent.offer(face)
         snapshot = recent.snapshot(folder / "snapshot.npz").result()

@@ -76,8 +76,8 @@ class AlignerSettings(Section):
     name: Literal["facemesh", "landmarker"] = "facemesh"
     model: Path | None = None
     """Face Landmarker .task file; setting it chooses `landmarker`."""
-    size_px: int = Field(default=128, ge=32, le=512)
-    """Side of the crop."""
+    size_px: int | None = Field(default=None, ge=8, le=1024)
+    """Side of the crop, px; None is as large as the encoder's bundle wants it."""
     max_faces: int = Field(default=1, ge=1, le=10)
     min_confidence: float = Field(default=0.5, ge=0.5, le=1)
     """Presence score below which a face is not one; the network itself refuses those below 0.5."""

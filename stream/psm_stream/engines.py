@@ -215,7 +215,7 @@ def _engines() -> Path:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder and what is in it are this user's, and nobody else may write there; on Windows, whether it is there."""
+    """Whether a folder and its files are this user's, and nobody else may write them. Windows: whether it is there."""
     try:
         if folder.is_symlink() or not folder.is_dir():
             return False

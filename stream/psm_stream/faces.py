@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from psm_stream.align.template import EYES_LEVEL, Template
 from psm_stream.config import FacesSettings
 from psm_stream.errors import SessionError
 from psm_stream.values import AlignedFace, Image
@@ -39,8 +40,9 @@ class RecentFaces:
     at least `min_change` grey levels to the last one kept of this face id, so that a frozen camera does not fill it.
     """
 
-    def __init__(self, settings: FacesSettings, size_px: int) -> None:
+    def __init__(self, settings: FacesSettings, size_px: int, template: Template = EYES_LEVEL) -> None:
         self._settings = settings
+        self._template = template
         slots = settings.capacity + SPARE
         self._crops = np.zeros((slots, size_px, size_px, 3), dtype=np.uint8)
         self._columns = {name: np.zeros(slots, dtype=kind) for name, kind in _FIELDS.items()}
@@ -76,7 +78,8 @@ class RecentFaces:
 
     def copy(self) -> dict[str, NDArray[Any]]:
         """Return copies in order of age: crops [n, S, S, 3] uint8, landmarks [n, 478, 2] px, to_crop [n, 2, 3] (the map
-        from source to crop pixels), and one array per field.
+        from source to crop pixels), and one array per field; template [2] float64, where the crops' eyes lie
+        (eye_distance, eye_line_y), unless that is our own.
 
         May run in another thread than `offer`: it copies again in the rare case that the ring passed the spare slots.
         """
@@ -87,6 +90,8 @@ class RecentFaces:
             copies["crops"] = _copy_in_blocks(self._crops, slots)
             copies["landmarks"] = self._landmarks[slots]
             copies["to_crop"] = self._to_crop[slots]
+            if not self._template.is_same(EYES_LEVEL):
+                copies["template"] = np.array([self._template.eye_distance, self._template.eye_line_y])
             if self.written - written < SPARE:
                 return copies
 
@@ -117,7 +122,9 @@ class RecentFaces:
 
 
 def read_snapshot(path: Path) -> dict[str, NDArray[Any]]:
-    """Read a snapshot; one of an older version lacks `to_crop`. Never unpickles.
+    """Read a snapshot; one of an older version lacks `to_crop`; `template` is there where it is another than ours.
+
+    Never unpickles.
 
     Raises SessionError: missing, truncated or not a snapshot.
     """

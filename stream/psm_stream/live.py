@@ -88,7 +88,7 @@ class Live:
         self.parts = parts
         self.telemetry = Telemetry(clock)
         self.pipeline = Pipeline(parts.encoder, self.telemetry.stopwatch)
-        self.faces = RecentFaces(settings.faces, settings.aligner.size_px)
+        self.faces = RecentFaces(settings.faces, parts.crops.size_px, parts.crops.template)
         self.account = ClusterAccount()
         self.stopped: Stop | None = None
         self.final: dict[str, Any] = {}
@@ -141,7 +141,9 @@ class Live:
             waits=fast,
         )
         person = settings.person if settings.clusters.keep else ""
-        self._kept = KeptClusters(person, lambda text: self._inbox.put(LogLine("error", text, clock())))
+        self._kept = KeptClusters(
+            person, lambda text: self._inbox.put(LogLine("error", text, clock())), parts.crops.template
+        )
         self.adapter = Adapter(
             parts.plan,
             settings,
@@ -254,7 +256,7 @@ class Live:
             yield self.parts.vocabulary
         known = self.parts.known
         if known is not None:
-            rows = seeds(known, self.parts.settings.aligner.size_px)
+            rows = seeds(known, self.parts.crops.size_px)
             order = self.clusters.seed(rows, known.next_id, known.clustering)
             yield from (order,) if order is not None else ()
             yield from (NameCluster(cluster, name) for cluster, name in known.names.items())

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from psm_stream.align.crops import Crops, why_not
 from psm_stream.bundle import open_bundle
 from psm_stream.config import EncoderSettings
 from psm_stream.encoder import Encoder, open_encoder
-from psm_stream.errors import PsmError
+from psm_stream.errors import BundleError, PsmError
 from psm_stream.values import SwapEncoder
 
 
@@ -21,9 +22,17 @@ class SwapRefused:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an encoder must run on, and take. settings: where it runs. crops: those of the run."""
+
+    settings: EncoderSettings
+    crops: Crops
+
+
 def open_aside(
     find: Callable[[], Path],
-    settings: EncoderSettings,
+    terms: Terms,
     reason: str,
     post: Callable[[SwapEncoder | SwapRefused], None],
     prepare: Callable[[Encoder], None] = lambda _: None,
@@ -35,7 +44,10 @@ def open_aside(
 
     def load() -> None:
         try:
-            encoder = open_encoder(open_bundle(find()), settings.device, settings.threads)
+            bundle = open_bundle(find())
+            if trouble := why_not(bundle.manifest, terms.crops):
+                raise BundleError(f"{trouble}; it can only run in a run of its own, by --model {bundle.folder}")
+            encoder = open_encoder(bundle, terms.settings.device, terms.settings.threads)
             encoder.warm_up()
             prepare(encoder)
         except PsmError as error:

@@ -9,7 +9,7 @@ from psm_stream.clusters.clusters import Clusters
 from psm_stream.clusters.naming import parse_name
 from psm_stream.errors import PsmError
 from psm_stream.faces import RecentFaces
-from psm_stream.people import home
+from psm_stream.people import general_id, home
 from psm_stream.pipeline import Pipeline
 from psm_stream.recording import Recording
 from psm_stream.startup import Parts
@@ -89,11 +89,17 @@ class Orders:
             return "ERROR frozen: no swaps; send THAW first"
         stopped = self._adapter.pause("stopped by REVERT")
         also = f"; {stopped}" if stopped else ""
-        general = self._parts.general
-        if self._pipeline.waiting is None and self._pipeline.encoder is general:
-            return f"OK the general encoder runs already{also}"
-        self._feed(SwapEncoder(general, "revert"))
-        return f"OK {general.model_id} is taken at the next frame{also}"
+        target = self._parts.reverts_to
+        if self._pipeline.waiting is None and self._pipeline.encoder is target:
+            return f"OK {self._what_it_reverts_to()} runs already{also}"
+        self._feed(SwapEncoder(target, "revert"))
+        return f"OK {target.model_id} is taken at the next frame{also}"
+
+    def _what_it_reverts_to(self) -> str:
+        """The encoder that REVERT goes back to, in words."""
+        if self._parts.reverts_to.model_id == general_id():
+            return "the general encoder"
+        return "the encoder that this run started with (the general one takes other crops)"
 
     def _name(self, order: Order) -> str:
         named = parse_name(order.argument, self._pipeline.sorter)

@@ -188,15 +188,15 @@ def base_of(bundle: EncoderBundle) -> str | None:
     Returns `general` for the encoder that ships, the bundle's folder when it holds `checkpoint/` too, else None: its
     weights are not there.
     """
-    if bundle.manifest.model_id == _general_id():
+    if bundle.manifest.model_id == general_id():
         return GENERAL
     has_weights = (bundle.folder / CHECKPOINT / CHECKPOINT_ABOUT).is_file()
     return str(bundle.folder) if has_weights else None
 
 
 @cache
-def _general_id() -> str:
-    """Of the encoder that ships; read once, since a live run asks between two frames."""
+def general_id() -> str:
+    """Return the model_id of the encoder that ships; read once, since a live run asks between two frames."""
     return open_bundle(general_bundle()).manifest.model_id
 
 

@@ -1,7 +1,8 @@
 """A person's clusters, kept between sessions, so that cluster 3 is the same next week.
 
     <home>/people/<name>/clusters.npz    a zip, deterministic: equal clusters are equal bytes
-        about.json          {"schema": 1, "next_id": 7, "model_id": "0123456789ab", "names": {"3": "smile"}}
+        about.json          {"schema": 1, "next_id": 7, "model_id": "0123456789ab", "names": {"3": "smile"}}; and
+                            "template": {"name", "eye_distance", "eye_line_y"} of the faces, if it is not our own
         crops.npy           uint8 [n, S, S, 3] RGB, faces of the person
         vectors.npy         float32 [n, D], their codes by the encoder `model_id`
         clusters.npy        int32 [n], the cluster of each
@@ -20,7 +21,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 from zipfile import BadZipFile, ZipFile
@@ -31,6 +32,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from psm_stream.align.template import EYES_LEVEL, Template
 from psm_stream.bundle import ModelId
 from psm_stream.clusters.clustering import Clustering
 from psm_stream.clusters.reservoir import Row
@@ -39,6 +41,7 @@ from psm_stream.errors import ClusteringError, SessionError
 from psm_stream.people import CLUSTERS, Read, folder_of, has_clusters, home
 from psm_stream.people_keep import make_private, sweep, sync, work_name
 from psm_stream.record.codec import decode, encode
+from psm_stream.redact import printable
 from psm_stream.values import Image, Recluster
 
 MOST = 64
@@ -52,11 +55,18 @@ _ARRAYS = {"crops": ("|u1", 4), "vectors": ("<f4", 2), "clusters": ("<i4", 1)}
 _UNREADABLE = (BadZipFile, OSError, EOFError, KeyError, ValueError, RuntimeError, NotImplementedError, MemoryError)
 
 
+class _Template(Read):
+    name: str = Field(max_length=_MOST_NAME)
+    eye_distance: float
+    eye_line_y: float
+
+
 class _About(Read):
     schema_version: Literal[1] = Field(alias="schema")
     next_id: int = Field(ge=0, lt=1 << 30)  # ids are int32, and more will come
     model_id: ModelId | Literal[""]
     names: dict[int, Annotated[str, Field(min_length=1, max_length=_MOST_NAME)]]
+    template: _Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ class StoredClusters:
 
     next_id: the first id that nobody had. names: what the user calls clusters, by id. rows: faces of each, all with
     vectors by the encoder `model_id`, with keys below 0; face, frame and time are not those of any session.
-    clustering: of the same encoder, or None.
+    clustering: of the same encoder, or None. template: of the crops.
     """
 
     next_id: int
@@ -73,6 +83,7 @@ class StoredClusters:
     model_id: str
     rows: tuple[Row, ...]
     clustering: Clustering | None = None
+    template: Template = EYES_LEVEL
 
     @property
     def faces(self) -> dict[int, int]:
@@ -113,17 +124,26 @@ def file_of(person: str) -> Path:
     return home() / "people" / person / CLUSTERS
 
 
-def load(person: str) -> StoredClusters | None:
-    """Read a person's clusters; None: there are none. Raises ClusteringError: damaged; it says how to do without."""
+def load(person: str, template: Template | None = None) -> StoredClusters | None:
+    """Read a person's clusters; None: there are none. template: of the crops that they must be of; None: any.
+
+    Raises ClusteringError: damaged, or of crops by another template; it says how to do without.
+    """
     if not has_clusters(person):
         return None
     try:
-        return read(file_of(person))
+        stored = read(file_of(person))
     except ClusteringError as error:
         raise ClusteringError(
             f"{person}'s clusters are damaged: {error}; psm-adapt people delete {person} --clusters removes them, "
             "--clusters.keep false does without"
         ) from None
+    if template is not None and not stored.template.is_same(template):
+        raise ClusteringError(
+            f"{person}'s clusters are of crops by {stored.template}, and the encoder wants {template}; "
+            "--clusters.keep false does without, or take another --model"
+        )
+    return stored
 
 
 def save(person: str, stored: StoredClusters) -> None:
@@ -206,7 +226,9 @@ def _checked(
         if not is_right:
             raise ClusteringError(f"{path}: {what}; the file was changed")
     rows = tuple(_seed(at, crops[at], vectors[at], about.model_id, int(clusters[at])) for at in range(count))
-    return StoredClusters(about.next_id, about.names, about.model_id, rows)
+    told = about.template
+    template = EYES_LEVEL if told is None else Template(printable(told.name), told.eye_distance, told.eye_line_y)
+    return StoredClusters(about.next_id, about.names, about.model_id, rows, template=template)
 
 
 def _clustering(path: Path, body: bytes, stored: StoredClusters) -> Clustering:
@@ -251,6 +273,8 @@ def _drawn(count: int) -> list[int]:
 def _write(file: BinaryIO, stored: StoredClusters) -> None:
     """Write face by face, since numpy lets no other thread run while it copies all of them."""
     about = {"schema": 1, "next_id": stored.next_id, "model_id": stored.model_id, "names": dict(stored.names)}
+    if not stored.template.is_same(EYES_LEVEL):
+        about["template"] = asdict(stored.template)
     rows = stored.rows
     shape = (len(rows), *(rows[0].crop.shape if rows else (0, 0, 3)))
     vectors = np.stack([row.vector for row in rows]) if rows else np.zeros((0, 0), np.float32)

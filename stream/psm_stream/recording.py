@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from psm_stream import config
 from psm_stream.adaptation.layout import OUT, SNAPSHOT
 from psm_stream.errors import PsmError, SessionError
 from psm_stream.pipeline import Pipeline
@@ -132,7 +131,7 @@ class Recording:
     def _opening(self, name: str) -> Opening:
         return Opening(
             run=self._parts.session,
-            config=config.public(self._parts.settings),
+            config=self._parts.as_run(),
             source=self._parts.source.name,
             encoder=self._pipeline.encoder,
             model_epoch=self._pipeline.model_epoch,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from psm_stream.align.crops import recorded_template, template_of
 from psm_stream.bundle import open_bundle
 from psm_stream.clusters.clustering import ANY_MODEL, Clustering
 from psm_stream.clusters.methods import METHODS
@@ -70,8 +71,18 @@ class Replay:
             if encoder.model_id != model_id:
                 folder = self.session.model_folder(model_id)
                 raise SessionError(f"{folder} holds model {encoder.model_id}; the session was changed")
+            self._check_template(encoder)
             self._encoders[model_id] = encoder
         return self._encoders[model_id]
+
+    def _check_template(self, encoder: Encoder) -> None:
+        """Raise SessionError: the session's crops are not those that an encoder wants."""
+        recorded, wanted = recorded_template(self.session.info.config), template_of(encoder.bundle.manifest)
+        if not recorded.is_same(wanted):
+            raise SessionError(
+                f"{self.session.folder} has crops by {recorded}, and its model {encoder.model_id} wants {wanted}; the "
+                "session was changed"
+            )
 
 
 def _check(clustering: Clustering, encoder: Encoder) -> None:

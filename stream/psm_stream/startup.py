@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psm_stream
+from psm_stream import config
 from psm_stream.adaptation.plan import Plan, make_plan
 from psm_stream.adaptation.workspace import remove_leftovers
 from psm_stream.align import Aligner, open_aligner
+from psm_stream.align.crops import Crops, crops_of, why_not
 from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
 from psm_stream.clusters.clustering import ANY_MODEL
 from psm_stream.clusters.vocabulary import read_vocabulary
@@ -36,7 +38,8 @@ T = TypeVar("T")
 class Parts:
     """What a run is made of, opened and warm.
 
-    general: the encoder that REVERT goes back to at the next frame; the same object as encoder, if that is it.
+    encoder: the one that the run starts with; its crops are those of the whole run. reverts_to: the encoder that REVERT goes
+    back to at the next frame: the general one, or where that takes other crops, the one that the run starts with.
     vocabulary: clusters that are there from the beginning, or None. known: what an earlier session kept of this
     person's clusters, or None.
     """
@@ -48,10 +51,21 @@ class Parts:
     source: Source
     aligner: Aligner
     encoder: Encoder
-    general: Encoder
+    reverts_to: Encoder
     plan: Plan
     vocabulary: Recluster | None = None
     known: StoredClusters | None = None
+
+    @property
+    def crops(self) -> Crops:
+        """What the aligner makes."""
+        return crops_of(self.encoder.bundle.manifest, self.settings.aligner.size_px)
+
+    def as_run(self) -> dict[str, Any]:
+        """Return the settings as plain values, with the crops that they came to."""
+        told = config.public(self.settings)
+        told["aligner"] |= {"size_px": self.crops.size_px, "template": self.crops.as_dict()}
+        return told
 
     @property
     def keeps_pace(self) -> bool:
@@ -68,6 +82,9 @@ class Parts:
             "device": encoder.device,
             "providers": encoder.providers,
             "provider_why": encoder.why,
+            "model_licence": encoder.bundle.manifest.licence,
+            "model_training_data": list(encoder.bundle.manifest.training_data),
+            "template": self.crops.as_dict(),
         }
 
     def close(self, aligner_in_use: bool) -> None:
@@ -86,21 +103,24 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     about = About(session, time.time() - clock(), settings.wire.header)
     source = SOURCES[settings.source.kind](settings.source, clock)
     bundle = _bundle(settings)
+    crops = crops_of(bundle.manifest, settings.aligner.size_px)
     plan = make_plan(settings, bundle, keeps_pace(settings, source))
     vocabulary = _vocabulary(settings.clusters, settings.aligner, bundle)
     keeps = settings.person and settings.clusters.keep and settings.clusters.method in FITTED
-    known = load(settings.person) if keeps else None
+    known = load(settings.person, crops.template) if keeps else None
     sockets = open_sockets(settings.wire)
     try:
-        aligner_opens = _aside(lambda: open_aligner(settings.aligner))  # importing mediapipe takes most of a second
-        encoder, general = _encoders(bundle, settings.encoder)
+        aligner_opens = _aside(
+            lambda: open_aligner(settings.aligner, crops)
+        )  # importing mediapipe takes most of a second
+        encoder, reverts_to = _encoders(bundle, settings.encoder, crops)
         remove_leftovers()
         aligner = aligner_opens.result()
     except BaseException:
         sockets.close()
         raise
     return Parts(
-        settings, session, about, sockets, source, aligner, encoder, general, plan, vocabulary=vocabulary, known=known
+        settings, session, about, sockets, source, aligner, encoder, reverts_to, plan, vocabulary=vocabulary, known=known
     )
 
 
@@ -123,10 +143,11 @@ def _aside(job: Callable[[], T]) -> Future[T]:
     return done
 
 
-def _encoders(bundle: EncoderBundle, settings: EncoderSettings) -> tuple[Encoder, Encoder]:
-    """Open the encoder asked for and the general one, both warm; if they are the same, once."""
+def _encoders(bundle: EncoderBundle, settings: EncoderSettings, crops: Crops) -> tuple[Encoder, Encoder]:
+    """Open the encoder asked for and the one that REVERT goes back to, both warm; if they are the same, once."""
     general = open_bundle(general_bundle())
-    wanted = [bundle] if bundle.manifest == general.manifest else [bundle, general]
+    is_alone = bundle.manifest == general.manifest or why_not(general.manifest, crops)
+    wanted = [bundle] if is_alone else [bundle, general]
     opened = [open_encoder(one, settings.device, settings.threads) for one in wanted]
     for encoder in opened:
         encoder.warm_up()

@@ -49,6 +49,10 @@ class Frame:
     image: Image
 
 
+EYE_DISTANCE = 0.38
+"""Distance of the eye centres in our own template, as a share of the crop's side (align/template.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class AlignedFace:
     """One face of one frame, warped to the canonical crop.
@@ -59,6 +63,7 @@ class AlignedFace:
     confidence: 0..1, the landmark network's own face-presence score.
     blendshapes: [52] float32 0..1 in MediaPipe's order, or None where the aligner gives none.
     pose: [4, 4] float32 head pose (MediaPipe's facial transformation matrix, cm), or None.
+    eye_distance: what its template makes of the distance of the eye centres, as a share of the crop's side.
     """
 
     frame: Stamp
@@ -69,6 +74,7 @@ class AlignedFace:
     confidence: float
     blendshapes: NDArray[np.float32] | None = None
     pose: NDArray[np.float32] | None = None
+    eye_distance: float = EYE_DISTANCE
 
 
 @dataclass(frozen=True, slots=True)

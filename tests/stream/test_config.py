@@ -15,7 +15,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> N
     file.write_text("source:\n  pace: fast\n  fps: 15\nperson: anna\n")
     settings = config.load(file, {"source.fps": "20"})
     assert (settings.source.pace, settings.source.fps, settings.person) == ("fast", 20.0, "anna")
-    assert settings.aligner.size_px == 128
+    assert settings.aligner.size_px is None
 
 
 @pytest.mark.parametrize(

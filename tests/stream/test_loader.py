@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from psm_stream.align.crops import Crops
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.config import EncoderSettings
 from psm_stream.errors import AdaptationError
-from psm_stream.loader import SwapRefused, open_aside
+from psm_stream.loader import SwapRefused, Terms, open_aside
 from psm_stream.values import SwapEncoder
 
 PATIENCE_S = 30
@@ -18,7 +19,7 @@ PATIENCE_S = 30
 
 def outcome_of(find: Callable[[], Path]) -> object:
     told: queue.SimpleQueue[object] = queue.SimpleQueue()
-    open_aside(find, EncoderSettings(device="cpu"), "revert", told.put)
+    open_aside(find, Terms(EncoderSettings(device="cpu"), Crops()), "revert", told.put)
     return told.get(timeout=PATIENCE_S)
 
 

@@ -85,6 +85,8 @@ def load_snapshot(path: Path) -> Snapshot:
     crops, count = arrays["crops"], len(arrays["crops"])
     if crops.ndim != 4 or crops.dtype != np.uint8 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3:
         raise AdaptationError(f"{path}: crops are {crops.dtype} {list(crops.shape)}, expected uint8 [N, S, S, 3]")
+    if "template" in stored:
+        raise AdaptationError(f"{path}: its crops are not by our own template, which is learned; run another --model")
     if crops.shape[1] not in (64, 128):
         raise AdaptationError(f"{path}: crops are {crops.shape[1]} px wide; set aligner.size_px 128, which is learned")
     shapes = {"landmarks": (478, 2), "to_crop": (2, 3)}

@@ -24,11 +24,12 @@ from psm_stream.adaptation.plan import Plan
 from psm_stream.adaptation.triggers import ENOUGH_FACES, Ended, Triggers
 from psm_stream.adaptation.worker import WorkerProcess
 from psm_stream.adaptation.workspace import Workspace
+from psm_stream.align.crops import crops_of
 from psm_stream.config import Settings
 from psm_stream.encoder import Encoder
 from psm_stream.errors import AdaptationError, PsmError
 from psm_stream.faces import RecentFaces
-from psm_stream.loader import SwapRefused, open_aside
+from psm_stream.loader import SwapRefused, Terms, open_aside
 from psm_stream.people import base_of
 from psm_stream.people_keep import keep
 from psm_stream.pipeline import Pipeline
@@ -317,8 +318,9 @@ class Adapter:
             finally:
                 kept.set_result(None)
 
-        number, encoder = attempt.number, self._settings.encoder
-        open_aside(keep_it, encoder, "adapt", lambda model: self._post(Said(number, model)), self._prepare)
+        number, crops = attempt.number, crops_of(self._pipeline.encoder.bundle.manifest, self._settings.aligner.size_px)
+        terms = Terms(self._settings.encoder, crops)
+        open_aside(keep_it, terms, "adapt", lambda model: self._post(Said(number, model)), self._prepare)
         self._workspace.discard(attempt.folder, attempt.pending)
         self._state = State.OPENING
 

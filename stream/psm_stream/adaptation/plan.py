@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from psm_stream.adaptation.workspace import unwritable
+from psm_stream.align.crops import crops_of
+from psm_stream.align.template import EYES_LEVEL
 from psm_stream.bundle import EncoderBundle
 from psm_stream.cli.common import nearest
 from psm_stream.config import Settings
@@ -67,6 +69,9 @@ def _problem(settings: Settings, bundle: EncoderBundle) -> str:
         return f"{', '.join(missing())} is not installed; pip install 'psm-stream[adapt]'"
     if base_of(bundle) is None:
         return f"the weights of {bundle.folder} are not there to train on from; use a model with a checkpoint folder"
+    crops = crops_of(bundle.manifest, settings.aligner.size_px)
+    if not crops.template.is_same(EYES_LEVEL):
+        return f"what is learned from are crops by {EYES_LEVEL.name}, and this encoder wants {crops.template}"
     if settings.adaptation.device == "cuda" and not has_nvidia_driver():
         return "adaptation.device cuda: no NVIDIA driver on this machine; use --adaptation.device cpu"
     return unwritable(settings.person)

@@ -75,7 +75,7 @@ def _idle(adapting: Mapping[str, Any], faces: int, capacity: int, is_frozen: boo
 
 
 def _swap(fields: Mapping[str, Any]) -> str:
-    back = "back to the encoder that ships, " if fields["reason"] == "revert" else ""
+    back = "back by REVERT, " if fields["reason"] == "revert" else ""
     untrained = "" if fields["trained"] else "; it is UNTRAINED"
     return f"from frame {fields['frame_index']} on: {back}{fields['new']} instead of {fields['old']}{untrained}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from psm_stream.align.crops import SIZE_PX, Crops
 from psm_stream.align.quiet import quiet
 from psm_stream.config import AlignerSettings
 from psm_stream.values import Frame, Sighting
@@ -33,25 +34,28 @@ class Aligner(Protocol):
         """Free the models. Idempotent."""
 
 
-def _facemesh(settings: AlignerSettings) -> FaceMeshAligner:
+def _facemesh(settings: AlignerSettings, crops: Crops) -> FaceMeshAligner:
     from psm_stream.align.facemesh import FaceMeshAligner  # importing mediapipe costs about a second
 
-    return FaceMeshAligner(settings)
+    return FaceMeshAligner(settings, crops)
 
 
-def _landmarker(settings: AlignerSettings) -> LandmarkerAligner:
+def _landmarker(settings: AlignerSettings, crops: Crops) -> LandmarkerAligner:
     from psm_stream.align.landmarker import LandmarkerAligner
 
-    return LandmarkerAligner(settings)
+    return LandmarkerAligner(settings, crops)
 
 
-ALIGNERS: dict[str, Callable[[AlignerSettings], Aligner]] = {"facemesh": _facemesh, "landmarker": _landmarker}
+ALIGNERS: dict[str, Callable[[AlignerSettings, Crops], Aligner]] = {"facemesh": _facemesh, "landmarker": _landmarker}
 
 
-def open_aligner(settings: AlignerSettings) -> Aligner:
-    """Open the aligner that the settings name, and warm it up. Raises AlignError: its model is missing or foreign."""
+def open_aligner(settings: AlignerSettings, crops: Crops | None = None) -> Aligner:
+    """Open the aligner that the settings name, and warm it up. crops: what it makes; None: ours, as large as is set.
+
+    Raises AlignError: its model is missing or foreign.
+    """
     name = "landmarker" if settings.model is not None else settings.name
     with quiet():
-        aligner = ALIGNERS[name](settings)
+        aligner = ALIGNERS[name](settings, crops or Crops(size_px=settings.size_px or SIZE_PX))
         aligner.warm_up()
     return aligner

@@ -26,6 +26,7 @@ from mediapipe.python._framework_bindings import (
 from numpy.typing import NDArray
 
 from psm_stream.align import template
+from psm_stream.align.crops import Crops
 from psm_stream.align.steady import Steady
 from psm_stream.align.tracks import FaceIds, box_of, same_place
 from psm_stream.config import AlignerSettings
@@ -100,8 +101,9 @@ class FaceMeshAligner:
 
     name = "facemesh"
 
-    def __init__(self, settings: AlignerSettings) -> None:
+    def __init__(self, settings: AlignerSettings, crops: Crops) -> None:
         self._settings = settings
+        self._crops = crops
         resource_util.set_resource_dir(os.path.dirname(os.path.dirname(mediapipe.__file__)))
         self._detector = _Graph(_DETECT, ["found", "rois"], {})
         attention = {"with_attention": packet_creator.create_bool(True)}
@@ -153,7 +155,7 @@ class FaceMeshAligner:
             if found is None or _among(found.landmarks, faces):
                 continue
             face_id = self._ids.take(box_of(found.landmarks), {track.face_id for track in tracks})
-            steady = Steady(self._settings.size_px)
+            steady = Steady(self._crops.size_px)
             faces.append(self._face(frame, face_id, found, steady))
             tracks.append(_Track(face_id, found.next_roi, steady))
 
@@ -182,9 +184,10 @@ class FaceMeshAligner:
 
     def _face(self, frame: Frame, face_id: int, found: _Found, steady: Steady) -> AlignedFace:
         self._ids.seen(face_id, box_of(found.landmarks))
-        to_crop = steady(template.fit(found.landmarks, self._settings.size_px))
-        crop = template.warp(frame.image, to_crop, self._settings.size_px)
-        return AlignedFace(frame.stamp, face_id, crop, found.landmarks, to_crop, found.confidence)
+        to_crop = steady(template.fit(found.landmarks, self._crops.size_px, self._crops.template))
+        crop = template.warp(frame.image, to_crop, self._crops.size_px)
+        eyes = self._crops.template.eye_distance
+        return AlignedFace(frame.stamp, face_id, crop, found.landmarks, to_crop, found.confidence, eye_distance=eyes)
 
 
 class _Graph:

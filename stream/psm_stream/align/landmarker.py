@@ -15,6 +15,7 @@ from mediapipe.tasks.python import vision
 from numpy.typing import NDArray
 
 from psm_stream.align import template
+from psm_stream.align.crops import Crops
 from psm_stream.align.steady import Steady
 from psm_stream.align.tracks import Box, FaceIds, box_of, still_followed
 from psm_stream.config import AlignerSettings
@@ -28,8 +29,9 @@ class LandmarkerAligner:
 
     name = "landmarker"
 
-    def __init__(self, settings: AlignerSettings) -> None:
+    def __init__(self, settings: AlignerSettings, crops: Crops) -> None:
         self._settings = settings
+        self._crops = crops
         self._task: Any = _open(settings)
         self._ids = FaceIds()
         self._followed: dict[int, Box] = {}
@@ -75,7 +77,7 @@ class LandmarkerAligner:
         self._steady = {face_id: self._steady[face_id] for face_id in ids.values()}
         for n in sorted(boxes.keys() - ids.keys(), key=lambda n: -boxes[n][2]):
             ids[n] = self._ids.take(boxes[n], set(ids.values()))
-            self._steady[ids[n]] = Steady(self._settings.size_px)
+            self._steady[ids[n]] = Steady(self._crops.size_px)
         self._followed = {face_id: boxes[n] for n, face_id in ids.items()}
         for face_id, box in self._followed.items():
             self._ids.seen(face_id, box)
@@ -83,16 +85,17 @@ class LandmarkerAligner:
 
     def _face(self, frame: Frame, face_id: int, points: NDArray[np.float32], found: Any, n: int) -> AlignedFace:
         """Make the face of the n-th mesh found, which has the given points [478, 2] px."""
-        to_crop = self._steady[face_id](template.fit(points, self._settings.size_px))
+        to_crop = self._steady[face_id](template.fit(points, self._crops.size_px, self._crops.template))
         return AlignedFace(
             frame=frame.stamp,
             face_id=face_id,
-            crop=template.warp(frame.image, to_crop, self._settings.size_px),
+            crop=template.warp(frame.image, to_crop, self._crops.size_px),
             landmarks=points,
             to_crop=to_crop,
             confidence=NAN,
             blendshapes=np.array([shape.score for shape in found.face_blendshapes[n]], dtype=np.float32),
             pose=np.asarray(found.facial_transformation_matrixes[n], dtype=np.float32),
+            eye_distance=self._crops.template.eye_distance,
         )
 
 

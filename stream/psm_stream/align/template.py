@@ -1,7 +1,8 @@
 """The canonical crop: where the parts of a face lie in it, and the warp that brings them there.
 
-The crop is square, side 1 here. The eye centres lie level at x = 0.5 -/+ 0.19, y = 0.34, so the distance between
-them is 0.38 of the side. In a resting face the brows then lie near y = 0.18, the mouth near 0.76 and the chin just
+A template says where the eyes come to lie; each encoder's bundle names its own, and ours is `EYES_LEVEL`. The crop is
+square, side 1 here. By ours the eye centres lie level at x = 0.5 -/+ 0.19, y = 0.34, so the distance between them is
+0.38 of the side. In a resting face the brows then lie near y = 0.18, the mouth near 0.76 and the chin just
 below the crop; a wide open mouth still ends inside it. These are the margins: 0.89 eye distances above the eye line,
 1.74 below it and 1.32 to either side of the nose. The published systems crop "around eyes and mouth" but give no
 margins, so these are ours.
@@ -12,17 +13,42 @@ so a smile or an open mouth moves in the crop instead of moving the crop.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from psm_stream.values import Image
+from psm_stream.values import EYE_DISTANCE, Image
 
 NAME = "eyes-level-1"
-EYE_DISTANCE = 0.38
 EYE_LINE_Y = 0.34
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Where the eyes lie in a crop; they are always level, and the middle between them is at half the width.
+
+    name: for people. eye_distance: of the eye centres. eye_line_y: of the eyes below the upper edge. Both are shares of
+    the crop's side.
+    """
+
+    name: str
+    eye_distance: float
+    eye_line_y: float
+
+    def is_same(self, other: Template) -> bool:
+        """Whether crops by both are the same, whatever they are called: to a thousandth of a pixel of 1000."""
+        return abs(self.eye_distance - other.eye_distance) < _SAME and abs(self.eye_line_y - other.eye_line_y) < _SAME
+
+    def __str__(self) -> str:
+        return f"{self.name} (eyes {self.eye_distance:g} of the side apart, {self.eye_line_y:g} below the edge)"
+
+
+_SAME = 1e-6
+EYES_LEVEL = Template(NAME, EYE_DISTANCE, EYE_LINE_Y)
+"""The template of the general model, and of everything that is trained here."""
 
 RIGHT_EYE = (33, 133)
 """MediaPipe's indices of the corners of the person's right eye, which is on the left of the picture."""
@@ -37,7 +63,7 @@ _RIGID_SHAPE = np.array(
 )
 
 
-def fit(landmarks: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
+def fit(landmarks: NDArray[np.float32], size_px: int, template: Template = EYES_LEVEL) -> NDArray[np.float32]:
     """Find the similarity that brings a face into the crop.
 
     landmarks: [478, 2] px in the source frame. Returns [2, 3] float32, source pixels to crop pixels.
@@ -50,7 +76,8 @@ def fit(landmarks: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
     cos, sin = across / length
     rotation = np.array([[cos, sin], [-sin, cos]])
     level = apply(rotation, points)
-    target = (_RIGID_SHAPE * EYE_DISTANCE + (0.5, EYE_LINE_Y)) * size_px - 0.5  # pixel centres are whole numbers
+    target = (_RIGID_SHAPE * template.eye_distance + (0.5, template.eye_line_y)) * size_px
+    target -= 0.5  # pixel centres are whole numbers
     level_0, target_0 = level - level.mean(axis=0), target - target.mean(axis=0)
     scale = float((level_0 * target_0).sum() / max((level_0**2).sum(), 1e-9))
     shift = target.mean(axis=0) - scale * level.mean(axis=0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from psm_stream.align.template import EYES_LEVEL, Template
 from psm_stream.clusters.clustering import Clustering
 from psm_stream.clusters.reservoir import Row
 from psm_stream.errors import PsmError
@@ -17,12 +19,13 @@ FAREWELL_S = 2.0
 class KeptClusters:
     """Saves a person's clusters in a thread; of several asked for meanwhile, the newest. For the main thread.
 
-    person: whose; "" keeps nothing. failed: told in one line, from that thread.
+    person: whose; "" keeps nothing. failed: told in one line, from that thread. template: of the run's crops.
     """
 
-    def __init__(self, person: str, failed: Callable[[str], None]) -> None:
+    def __init__(self, person: str, failed: Callable[[str], None], template: Template = EYES_LEVEL) -> None:
         self._person = person
         self._failed = failed
+        self._template = template
         self._thread: threading.Thread | None = None
         self._next: Callable[[], StoredClusters] | None = None
         self._lock = threading.Lock()
@@ -33,7 +36,7 @@ class KeptClusters:
             return
         named = dict(names)
         with self._lock:
-            self._next = lambda: prototypes(rows, next_id, named, clustering)
+            self._next = lambda: replace(prototypes(rows, next_id, named, clustering), template=self._template)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="keep-clusters", daemon=True)
                 self._thread.start()

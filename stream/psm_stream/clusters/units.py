@@ -15,9 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from psm_stream.align.template import EYE_DISTANCE
 from psm_stream.blendshapes import BLENDSHAPES
-from psm_stream.values import AlignedFace
+from psm_stream.values import EYE_DISTANCE, AlignedFace
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +110,15 @@ def source_of(face: AlignedFace) -> Source:
 def measure(face: AlignedFace) -> NDArray[np.float32]:
     """Measure a face's action units.
 
-    Returns [U] float32 in the order of UNITS. From blendshapes: 0..1. From landmarks: in eye distances of the canonical
-    crop, and not 0 in a resting face; NaN where landmarks cannot tell.
+    Returns [U] float32 in the order of UNITS. From blendshapes: 0..1. From landmarks: in eye distances of the face's
+    template, so the same by any template, and not 0 in a resting face; NaN where landmarks cannot tell.
     """
     if face.blendshapes is not None:
         return from_blendshapes(face.blendshapes)
     points, _ = _weights()
     x, y = face.landmarks[points].T
     across, down = (row[0] * x + row[1] * y for row in face.to_crop)  # formulae are differences: the shift is nothing
-    return _by_formula(across, down, face.crop.shape[0])
+    return _by_formula(across, down, face.eye_distance * face.crop.shape[0])
 
 
 def from_blendshapes(blendshapes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -130,17 +129,17 @@ def from_blendshapes(blendshapes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def from_landmarks(landmarks: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
-    """Measure units [U] of landmarks [478, 2], px of a canonical crop of that size."""
+    """Measure units [U] of landmarks [478, 2], px of a crop of that size by our own template."""
     points, _ = _weights()
     across, down = landmarks[points].T
-    return _by_formula(across, down, size_px)
+    return _by_formula(across, down, EYE_DISTANCE * size_px)
 
 
-def _by_formula(across: NDArray[np.float32], down: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
-    """Put in the places [P] where the formulae's landmarks lie, px of the crop."""
+def _by_formula(across: NDArray[np.float32], down: NDArray[np.float32], eyes_px: float) -> NDArray[np.float32]:
+    """Put in the places [P] of the formulae' landmarks, px of the crop. eyes_px: the template's eye distance."""
     _, weights = _weights()
     sums: NDArray[np.float64] = (weights[:, 0] * across + weights[:, 1] * down).sum(axis=1)
-    measured: NDArray[np.float32] = (sums / (EYE_DISTANCE * size_px)).astype(np.float32)
+    measured: NDArray[np.float32] = (sums / eyes_px).astype(np.float32)
     return measured
 
 

@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 
 from psm_stream.clusters.clustering import Change, Clustering
 from psm_stream.errors import SessionError
-from psm_stream.values import AlignedFace, Faces, Image, Marker, NameCluster, NoFace, Present, Recluster, Stamp
+from psm_stream.values import (
+    EYE_DISTANCE,
+    AlignedFace,
+    Faces,
+    Image,
+    Marker,
+    NameCluster,
+    NoFace,
+    Present,
+    Recluster,
+    Stamp,
+)
 
 CROP_LIMIT_PX = 2048
 _PLAIN_DEPTH = 16
@@ -131,6 +142,7 @@ def _face_tree(face: AlignedFace) -> dict[str, Any]:
         "to_crop": _floats(face.to_crop),
         "blendshapes": None if face.blendshapes is None else _floats(face.blendshapes),
         "pose": None if face.pose is None else _floats(face.pose),
+        **({} if face.eye_distance == EYE_DISTANCE else {"eye_distance": float(face.eye_distance)}),
     }
 
 
@@ -144,7 +156,16 @@ def _face(stamp: Stamp, tree: Mapping[str, Any]) -> AlignedFace:
         confidence=_typed(tree, "confidence", float),
         blendshapes=None if tree["blendshapes"] is None else _array(_typed(tree, "blendshapes", bytes), (-1,)),
         pose=None if tree["pose"] is None else _array(_typed(tree, "pose", bytes), (4, 4)),
+        eye_distance=_eye_distance(tree),
     )
+
+
+def _eye_distance(tree: Mapping[str, Any]) -> float:
+    """Of the template; a log says it where it is not ours."""
+    share = _typed(tree, "eye_distance", float) if "eye_distance" in tree else EYE_DISTANCE
+    if not 0 < share < 1:
+        raise ValueError(f"eyes that are {share} of the crop's side apart")
+    return share
 
 
 def _row_differences(crop: Image) -> bytes:

@@ -36,6 +36,46 @@ def test_eyes_land_where_the_document_says(angle: float, scale: float, x: float,
     np.testing.assert_allclose([right, left], expected, atol=2e-2 * size / 64)
 
 
+@given(
+    angle=st.floats(-1.2, 1.2),
+    distance=st.floats(0.1, 0.6),
+    line=st.floats(0.1, 0.9),
+    size=st.sampled_from([8, 112, 256, 512]),
+)
+def test_eyes_land_where_any_template_says(angle: float, distance: float, line: float, size: int) -> None:
+    landmarks = face(angle)
+    wanted = template.Template("other", distance, line)
+    right, left = template.to_crop_px(np.array(eyes(landmarks)), template.fit(landmarks, size, wanted))
+    expected = np.array([(0.5 - distance / 2, line), (0.5 + distance / 2, line)]) * size - 0.5
+    np.testing.assert_allclose([right, left], expected, atol=2e-2 * size / 64)
+
+
+@given(angle=st.floats(-1.2, 1.2), scale=st.floats(20, 600), size=st.sampled_from([32, 64, 128, 256]))
+def test_our_own_crop_is_to_the_byte_what_it_always_was(angle: float, scale: float, size: int) -> None:
+    """The formula as it was before there were templates: recordings and models rest on it."""
+    landmarks = face(angle, scale) + np.random.default_rng(1).normal(0, 2, (478, 2)).astype(np.float32)
+    points = landmarks[[33, 133, 362, 263, 168, 6, 2]].astype(np.float64)
+    across = points[2:4].mean(axis=0) - points[0:2].mean(axis=0)
+    cos, sin = across / (float(np.hypot(*across)) or 1.0)
+    rotation = np.array([[cos, sin], [-sin, cos]])
+    level = template.apply(rotation, points)
+    target = (template._RIGID_SHAPE * 0.38 + (0.5, 0.34)) * size - 0.5
+    level_0, target_0 = level - level.mean(axis=0), target - target.mean(axis=0)
+    times = float((level_0 * target_0).sum() / max((level_0**2).sum(), 1e-9))
+    shift = target.mean(axis=0) - times * level.mean(axis=0)
+    before = np.hstack([times * rotation, shift[:, None]]).astype(np.float32)
+    assert template.fit(landmarks, size).tobytes() == before.tobytes()
+    assert template.fit(landmarks, size, template.EYES_LEVEL).tobytes() == before.tobytes()
+
+
+def test_templates_are_told_apart_by_where_the_eyes_lie() -> None:
+    ours = template.EYES_LEVEL
+    assert ours == template.Template("eyes-level-1", 0.38, 0.34)
+    assert ours.is_same(template.Template("by another name", 0.38, 0.34))
+    assert not ours.is_same(template.Template("eyes-level-1", 0.3801, 0.34))
+    assert not ours.is_same(template.Template("eyes-level-1", 0.38, 0.3401))
+
+
 def test_eyes_stay_level_when_the_shape_is_not_the_template(rng: np.random.Generator) -> None:
     landmarks = face(0.3) + rng.normal(0, 4, (478, 2)).astype(np.float32)
     right, left = template.to_crop_px(np.array(eyes(landmarks)), template.fit(landmarks, 128))

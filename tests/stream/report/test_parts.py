@@ -171,4 +171,4 @@ def test_a_notice_that_another_version_wrote_is_named():
     assert words("source.lost", {"error": "gone"}) == "the source was lost: gone"
     assert words("anything.new", {}) == "anything.new"
     swap = {"reason": "revert", "new": "b", "old": "a", "trained": True, "frame_index": 7}
-    assert words("model.swapped", swap) == "from frame 7 on: back to the encoder that ships, b instead of a"
+    assert words("model.swapped", swap) == "from frame 7 on: back by REVERT, b instead of a"
