@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -48,9 +49,11 @@ _OTHERS = (
 )
 
 
-def read_torch_file(path: Path) -> object:
+def read_torch_file(path: Path, allowed: Sequence[type] = ()) -> object:
     """Read what was saved, on the CPU. Tensors may be views of the file: copy what is kept.
 
+    allowed: classes that the file may hold beside tensors and plain containers, for this call alone. The reader makes
+    an object of such a class and fills its attributes: allow none whose making or filling does more than that.
     Raises CheckpointError: the file is missing, too large, cut off, damaged, of another kind, or holds anything but
     tensors and plain containers, such as code; none of it has been executed then.
     """
@@ -61,7 +64,7 @@ def read_torch_file(path: Path) -> object:
     elif head[:1] != b"\x80" or not head[2:].startswith(_STREAM):
         raise CheckpointError(f"{path} is {_kind(head)}")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(allowed)):
             warnings.simplefilter("ignore")  # about pickles; what they warn of ends in an error all the same
             # mapped, so that no record can claim more memory than the file has
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
