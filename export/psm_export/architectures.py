@@ -26,7 +26,7 @@ from psm_stream.align import template
 from psm_stream.bundle import Alignment
 
 Name = str
-"""A key of `ARCHITECTURES`."""
+"""A key of `ARCHITECTURES`, and what a bundle's manifest calls the architecture."""
 
 TIGHT = Alignment(template="voxceleb-tight-1", crop_px=256, eye_distance=0.39, eye_line_y=0.35)
 WIDE = Alignment(template="voxceleb-wide-1", crop_px=256, eye_distance=0.30, eye_line_y=0.27)
@@ -38,11 +38,10 @@ _ESTIMATED = "where the eyes lie in its crops is an estimate"
 class Architecture:
     """One published encoder.
 
-    title: as a bundle's manifest names it. marks: three keys of its state dict, two of which no other's has.
+    marks: three keys of its state dict, two of which no other's has.
     training_data, note: what is known of the released weights; a file of the same layout may hold others.
     """
 
-    title: str
     marks: tuple[str, ...]
     pixels: Pixels
     alignment: Alignment
@@ -51,8 +50,7 @@ class Architecture:
 
 
 ARCHITECTURES: Mapping[Name, Architecture] = {
-    "facecycle": Architecture(
-        title="facecycle-expression-encoder",
+    "facecycle-expression-encoder": Architecture(
         marks=("conv1.0.weight", "layer2_1.2.theta.weight", "expresscode.2.weight"),
         pixels=Pixels(64, "RGB", IMAGENET_MEAN, IMAGENET_DEVIATION),
         alignment=OURS,
@@ -62,24 +60,21 @@ ARCHITECTURES: Mapping[Name, Architecture] = {
         ),
         note="layout of FaceCycle and PSM: FaceCycle's repository is likely MIT, PSM's states no licence",
     ),
-    "temporal-consistency": Architecture(
-        title="temporal-consistency-resnet18",
+    "temporal-consistency-resnet18": Architecture(
         marks=("resnet18.0.weight", "resnet18.7.1.conv2.weight", "fc1.weight"),
         pixels=Pixels(256, "RGB", IMAGENET_MEAN, IMAGENET_DEVIATION),
         alignment=WIDE,
         training_data=("VoxCeleb2, under its terms; the start was ImageNet's weights",),
         note=f"layout of temporal consistency, whose repository states no licence; {_ESTIMATED}",
     ),
-    "fab-net": Architecture(
-        title="fab-net-encoder",
+    "fab-net-encoder": Architecture(
         marks=("encoder.0.weight", "encoder.3.running_mean", "encoder.20.weight"),
         pixels=Pixels(256),
         alignment=TIGHT,
         training_data=("VoxCeleb1 and VoxCeleb2, under their terms",),
         note=f"layout of FAb-Net, whose repository is MIT; {_ESTIMATED}",
     ),
-    "tcae": Architecture(
-        title="tcae-expression-encoder",
+    "tcae-expression-encoder": Architecture(
         marks=("encoder.conv1.weight", "encoder.conv6_1.weight", "encoder.conv8_1.weight"),
         pixels=Pixels(256),
         alignment=WIDE,

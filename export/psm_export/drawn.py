@@ -31,7 +31,7 @@ def drawn(architecture: Name, seed: int = 0) -> Model:
     """Return a published architecture with weights drawn by a seed, the same on every machine."""
     about = About(
         name=f"{architecture}-untrained",
-        architecture=ARCHITECTURES[architecture].title,
+        architecture=architecture,
         licence="MIT",
         note=NOTE,
         trained=False,
@@ -49,7 +49,7 @@ def drawn_state(architecture: Name, seed: int = 0) -> State:
         if key.endswith(".num_batches_tracked"):
             continue
         draw = np.random.default_rng([seed, zlib.crc32(f"{architecture}/{key}".encode())])
-        values = _drawn(key, tuple(tensor.shape), draw, is_plain=architecture == "facecycle")
+        values = _drawn(key, tuple(tensor.shape), draw, is_plain=architecture == "facecycle-expression-encoder")
         state[key] = torch.from_numpy(values.astype(np.float32))
     return state
 
@@ -58,11 +58,11 @@ def write_published(path: Path, architecture: Name, seed: int = 0, prefix: str =
     """Write drawn weights as the authors write theirs, with what else their files hold. prefix: "" or "module."."""
     state = drawn_state(architecture, seed)
     options = argparse.Namespace(lr=0.001, batch_size=64)
-    if architecture == "facecycle":
+    if architecture == "facecycle-expression-encoder":
         saved: dict[str, object] = {"codegeneration": _prefixed(state, prefix)}
-    elif architecture == "temporal-consistency":
+    elif architecture == "temporal-consistency-resnet18":
         saved = {"state_dict": _prefixed(state, prefix or "module."), "optimizer": {"state": {}, "param_groups": []}}
-    elif architecture == "fab-net":
+    elif architecture == "fab-net-encoder":
         head = {"0.weight": torch.ones(256), "0.bias": torch.zeros(256), "1.weight": torch.zeros(12, 256)}
         saved = {"state_dict_model": _prefixed(state, prefix), "state_dict": head, "opts": options}
     else:

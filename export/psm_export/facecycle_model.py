@@ -22,7 +22,7 @@ def facecycle_model(weights: Weights, about: About, alignment: Alignment | None 
     Raises BundleError: these are not the encoder's weights.
     """
     facecycle.check_weights(weights)
-    made = ARCHITECTURES["facecycle"]
+    made = ARCHITECTURES["facecycle-expression-encoder"]
     with torch.random.fork_rng(devices=[]):
         network = Encoder()
     network.load_state_dict({key: torch.from_numpy(tensor.copy()) for key, tensor in weights.items()})

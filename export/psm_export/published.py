@@ -60,7 +60,7 @@ def read_published(path: Path, alignment: Alignment | None = None, licence: str 
 def published_model(name: Name, state: State, about: About, alignment: Alignment | None = None) -> Model:
     """Make a model of a published architecture and its weights, float32, by the network's keys."""
     made = ARCHITECTURES[name]
-    if name == "facecycle":
+    if name == "facecycle-expression-encoder":
         return facecycle_model({key: tensor.numpy() for key, tensor in state.items()}, about, alignment)
     with torch.random.fork_rng(devices=[]):
         network = network_of(name, state)
@@ -70,7 +70,7 @@ def published_model(name: Name, state: State, about: About, alignment: Alignment
 
     def exported() -> Exported:
         if not written:  # seconds of work, for the graph and for looking into it
-            written.append(to_onnx(program_of(network, made.pixels), made.pixels, made.title))
+            written.append(to_onnx(program_of(network, made.pixels), made.pixels, name))
         return written[0]
 
     def look(crops: Crops) -> Values:
@@ -90,11 +90,11 @@ def published_model(name: Name, state: State, about: About, alignment: Alignment
 
 def network_of(name: Name, state: Mapping[str, Tensor]) -> nn.Module:
     """Return an architecture's network in the sizes that weights have."""
-    if name == "temporal-consistency":
+    if name == "temporal-consistency-resnet18":
         return TemporalConsistency()
-    if name == "tcae":
+    if name == "tcae-expression-encoder":
         return TcaeEncoder()
-    if name == "fab-net":
+    if name == "fab-net-encoder":
         last = state.get("encoder.20.weight")
         return FabNet() if last is None or last.ndim != 4 else FabNet(len(last))
     return Encoder()
@@ -109,7 +109,7 @@ def _about(path: Path, name: Name, licence: str | None) -> About:
     made = ARCHITECTURES[name]
     return About(
         name=path.stem,
-        architecture=made.title,
+        architecture=name,
         licence=licence or "unknown",
         training_data=made.training_data,
         note=made.note,
@@ -150,7 +150,7 @@ def _known() -> str:
 
 def _checked(path: Path, name: Name, given: Mapping[str, object]) -> State:
     """Check one state dict against its network and copy it as float32. Raises CheckpointError: see `read_published`."""
-    prefix = _TCAE_PART if name == "tcae" else ""
+    prefix = _TCAE_PART if name == "tcae-expression-encoder" else ""
     last = given.get("encoder.20.weight")
     with torch.device("meta"):  # for its shapes alone
         network = network_of(name, {"encoder.20.weight": last} if isinstance(last, Tensor) else {})

@@ -36,13 +36,18 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "prefix"), [*((name, "") for name in NAMES), ("tcae", "module."), ("facecycle", "module.")]
+    ("name", "prefix"),
+    [
+        *((name, "") for name in NAMES),
+        ("tcae-expression-encoder", "module."),
+        ("facecycle-expression-encoder", "module."),
+    ],
 )
 def test_each_layout_is_recognised(tmp_path: Path, name: Name, prefix: str) -> None:
     path = tmp_path / "weights.pth"
     write_published(path, name, seed=2, prefix=prefix)
     model, wanted = read_published(path), drawn(name, seed=2)
-    assert model.about.architecture == ARCHITECTURES[name].title
+    assert model.about.architecture == name
     assert model.about.name == "weights"
     assert model.about.licence == "unknown"
     assert model.about.training_data
@@ -55,7 +60,7 @@ def test_each_layout_is_recognised(tmp_path: Path, name: Name, prefix: str) -> N
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bare_state_dict_is_read(tmp_path: Path, name: Name) -> None:
     torch.save(drawn_state(name), tmp_path / "bare.pt")
-    assert read_published(tmp_path / "bare.pt").about.architecture == ARCHITECTURES[name].title
+    assert read_published(tmp_path / "bare.pt").about.architecture == name
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +92,7 @@ def test_graph_and_layers_equal_torch(name: Name, made: Callable[[Name], Model])
 
 
 def test_nodes_have_the_names_of_layers(made: Callable[[Name], Model]) -> None:
-    graph = made("temporal-consistency").build().graph
+    graph = made("temporal-consistency-resnet18").build().graph
     assert {"resnet18.0", "resnet18.4.0.conv1", "resnet18.7.1.conv2", "fc1"} <= {node.name for node in graph.node}
     assert not any(node.op_type == "BatchNormalization" for node in graph.node)
     constants = {tensor.name for tensor in graph.initializer}
@@ -98,7 +103,7 @@ def test_nodes_have_the_names_of_layers(made: Callable[[Name], Model]) -> None:
 
 
 def test_the_same_weights_give_the_same_bytes_and_nothing_of_this_machine(made: Callable[[Name], Model]) -> None:
-    models = made("fab-net"), drawn("fab-net", seed=1)
+    models = made("fab-net-encoder"), drawn("fab-net-encoder", seed=1)
     one, other = (model.build().SerializeToString(deterministic=True) for model in models)
     assert one == other
     assert os.fsencode(Path(torch.__file__).parents[1]) not in one
@@ -107,21 +112,21 @@ def test_the_same_weights_give_the_same_bytes_and_nothing_of_this_machine(made: 
 
 
 def test_fab_net_of_another_size(tmp_path: Path) -> None:
-    state = drawn_state("fab-net")
+    state = drawn_state("fab-net-encoder")
     state["encoder.20.weight"], state["encoder.20.bias"] = state["encoder.20.weight"][:96], torch.zeros(96)
     torch.save({"state_dict_model": {**state, "decoder.2.weight": torch.zeros(1)}}, tmp_path / "f.pth")
     assert read_published(tmp_path / "f.pth").dimension == 96
 
 
 def test_what_somebody_knows_better_holds(tmp_path: Path) -> None:
-    write_published(tmp_path / "f.pth", "fab-net")
+    write_published(tmp_path / "f.pth", "fab-net-encoder")
     alignment = Alignment(template="mine", crop_px=256, eye_distance=0.5, eye_line_y=0.4)
     model = read_published(tmp_path / "f.pth", alignment, "CC0-1.0")
     assert (model.alignment, model.about.licence) == (alignment, "CC0-1.0")
 
 
 def changed(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    state = dict(drawn_state("tcae"))
+    state = dict(drawn_state("tcae-expression-encoder"))
     change(state)
     torch.save({"state_dict": {f"encoder.{key}": tensor for key, tensor in state.items()}}, tmp_path / "t.pth")
     return tmp_path / "t.pth"
@@ -130,7 +135,10 @@ def changed(tmp_path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda state: state.pop("conv7_1.bias"), "1 of the 58 tensors of tcae are missing, first 'encoder.conv7_1.b"),
+        (
+            lambda state: state.pop("conv7_1.bias"),
+            "1 of the 58 tensors of tcae-expression-encoder are missing, first 'encoder.conv7_1.b",
+        ),
         (lambda state: state.pop("conv1.weight"), "first 'encoder.conv1.weight'"),
         (lambda state: state.update({"conv3.bias": torch.zeros(3)}), r"has shape \[3\], expected \[128\] of tcae"),
         (lambda state: state.update({"conv3.bias": torch.full((128,), torch.nan)}), "conv3.bias has numbers that are"),
@@ -149,7 +157,8 @@ def test_unknown_layouts_say_what_they_hold(tmp_path: Path) -> None:
     torch.save({"weights": {"a": torch.zeros(1)}}, tmp_path / "w.pth")
     message = refusal(tmp_path / "w.pth")
     assert "holds 'weights', none of" in message
-    assert "known: facecycle, temporal-consistency, fab-net, tcae; of any other network give an .onnx" in message
+    assert "known: facecycle-expression-encoder, temporal-consistency-resnet18, fab-net-encoder, tcae-" in message
+    assert "of any other network give an .onnx" in message
     torch.save([1], tmp_path / "l.pth")
     assert "holds a list, expected a dict with weights" in refusal(tmp_path / "l.pth")
 
@@ -177,6 +186,6 @@ def test_a_namespace_of_options_does_not_let_code_in(tmp_path: Path, place: str)
 
 
 def test_a_namespace_is_allowed_for_the_one_call_alone(tmp_path: Path) -> None:
-    write_published(tmp_path / "t.pth", "tcae")
+    write_published(tmp_path / "t.pth", "tcae-expression-encoder")
     read_published(tmp_path / "t.pth")
     assert argparse.Namespace not in torch.serialization.get_safe_globals()

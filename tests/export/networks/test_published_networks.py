@@ -15,9 +15,9 @@ from psm_export.networks.resnet18 import TemporalConsistency
 from psm_export.networks.tcae import TcaeEncoder
 
 NETWORKS: list[tuple[Name, type[nn.Module], int]] = [
-    ("fab-net", FabNet, 4_887_904),
-    ("tcae", TcaeEncoder, 8_035_488),
-    ("temporal-consistency", TemporalConsistency, 11_307_840),
+    ("fab-net-encoder", FabNet, 4_887_904),
+    ("tcae-expression-encoder", TcaeEncoder, 8_035_488),
+    ("temporal-consistency-resnet18", TemporalConsistency, 11_307_840),
 ]
 
 
@@ -29,9 +29,9 @@ def test_they_have_the_published_size(network: type[nn.Module], parameters: int)
 @pytest.mark.parametrize(
     ("name", "network", "obvious", "size_px"),
     [
-        ("fab-net", FabNet, slow.fab_net, 256),
-        ("tcae", TcaeEncoder, slow.tcae, 256),
-        ("temporal-consistency", TemporalConsistency, slow.temporal_consistency, 64),
+        ("fab-net-encoder", FabNet, slow.fab_net, 256),
+        ("tcae-expression-encoder", TcaeEncoder, slow.tcae, 256),
+        ("temporal-consistency-resnet18", TemporalConsistency, slow.temporal_consistency, 64),
     ],
 )
 def test_they_equal_their_layer_tables(
