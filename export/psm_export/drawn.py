@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from psm_export.architectures import ARCHITECTURES, Name
+from psm_export.architectures import Name
 from psm_export.model import About, Model
 from psm_export.published import State, network_of, published_model
 
