@@ -6,14 +6,18 @@ bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from psm_stream.binding import Ends, buffers
 from psm_stream.bundle import ENCODER, EncoderBundle
-from psm_stream.devices import Device, Running, open_session
+from psm_stream.devices import Device, Running, Use, open_session
+from psm_stream.engines import EngineSpec
 from psm_stream.errors import BundleError, PsmError, ShapeMismatch
 from psm_stream.onnx_file import check_self_contained
 from psm_stream.values import Image
@@ -23,7 +27,7 @@ class Encoder:
     """An encoder bundle that runs. Make one with `open_encoder`; any thread may call it, and several may exist.
 
     bundle: what it was opened from. device: "cpu", "cuda" or "tensorrt", the one that really runs. why: what chose it.
-    model_id, dimension, trained: as the manifest says.
+    graphs: whether CUDA graphs are in use. model_id, dimension, trained: as the manifest says.
     """
 
     def __init__(self, bundle: EncoderBundle, running: Running) -> None:
@@ -34,9 +38,11 @@ class Encoder:
         self.model_id = manifest.model_id
         self.dimension = manifest.output.dimension
         self.trained = manifest.trained
+        self.graphs = running.graphs
         self._session = running.session
         self._size_px = manifest.input.size_px
-        self._input, self._output = manifest.input.name, manifest.output.name
+        ends = Ends(manifest.input.name, manifest.output.name, self._size_px, self.dimension)
+        self._buffers = buffers(running.session, ends, on_gpu=running.device != "cpu")
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -55,9 +61,15 @@ class Encoder:
         Returns [D] float32, read-only. Raises ShapeMismatch: the crop is of another shape or type.
         """
         self._check(crop)
-        if crop.shape[0] != self._size_px:
-            crop = cv2.resize(crop, (self._size_px, self._size_px), interpolation=cv2.INTER_AREA)
-        vector: NDArray[np.float32] = self._session.run([self._output], {self._input: crop[None]})[0][0]
+        bound = self._buffers.take()
+        try:
+            if crop.shape[0] == self._size_px:
+                np.copyto(bound.crop, crop)
+            else:
+                cv2.resize(crop, bound.crop.shape[:2], dst=bound.crop, interpolation=cv2.INTER_AREA)
+            vector = bound.run()
+        finally:
+            self._buffers.put(bound)
         vector.setflags(write=False)
         return vector
 
@@ -66,14 +78,10 @@ class Encoder:
 
         Raises ShapeMismatch: the graph gives something else than the manifest says.
         """
-        grey = np.full((self._size_px, self._size_px, 3), 128, np.uint8)
+        grey = _grey(self._size_px)
         for _ in range(runs):
             vector = self.encode(grey)
-        if vector.shape != (self.dimension,) or not np.isfinite(vector).all():
-            raise ShapeMismatch(
-                f"encoder bundle {self.bundle.folder}: a grey crop gives {list(vector.shape)} values of which "
-                f"{int(np.isfinite(vector).sum())} are finite, expected {self.dimension}; make the bundle again"
-            )
+        _check_vector(self.bundle, vector)
 
     def _check(self, crop: Image) -> None:
         square = crop.ndim == 3 and crop.shape[0] == crop.shape[1] and crop.shape[2] == 3
@@ -86,26 +94,75 @@ class Encoder:
             )
 
 
-def open_encoder(bundle: EncoderBundle, device: Device = "auto", threads: int = 1) -> Encoder:
-    """Start the encoder of a bundle. threads: CPU threads inside one inference.
+def open_encoder(
+    bundle: EncoderBundle, device: Device = "auto", threads: int = 1, tell: Callable[[str], None] = lambda _: None
+) -> Encoder:
+    """Start the encoder of a bundle. threads: CPU threads inside one inference. tell: told before it takes long.
 
+    What a GPU cannot do when it runs is done without CUDA graphs, and, for `auto`, on the CPU; `why` says so.
     Raises BundleError: the model needs other files or custom operators, or ONNX Runtime refuses it.
     Raises DigestMismatch: the file changed since the bundle was opened. Raises ShapeMismatch: the graph's input or
     output is not what the manifest says. Raises DeviceError: the device asked for is not there.
     """
     model = bundle.read(ENCODER)
     check_self_contained(model)
-    running = open_session(model, device, threads)
-    _check_graph(bundle, running.session)
-    encoder = Encoder(bundle, running)
+    manifest = bundle.manifest
+    use = Use(EngineSpec(manifest.precision, manifest.input.size_px), graphs=True, tell=tell)
+    running = open_session(model, device, threads, use)
     try:
+        return _started(bundle, running)
+    except ShapeMismatch:
+        raise
+    except BundleError as error:
+        if running.device == "cpu":
+            raise
+        failed = error
+    if running.graphs:
+        running = open_session(model, device, threads, replace(use, graphs=False))
+        try:
+            return _started(bundle, replace(running, why=f"{running.why}; without CUDA graphs: {failed}"))
+        except BundleError as error:
+            failed = error
+    if device != "auto":
+        raise failed
+    running = open_session(model, "cpu", threads)
+    return _started(bundle, replace(running, why=f"auto: {failed}"))
+
+
+def _started(bundle: EncoderBundle, running: Running) -> Encoder:
+    """Bind an encoder's buffers and run it once: a graph that fails here would fail live."""
+    _check_graph(bundle, running.session)
+    try:
+        if running.device == "cpu":
+            _check_output(bundle, running.session)
+        encoder = Encoder(bundle, running)
         encoder.warm_up(runs=1)
     except PsmError:
         raise
-    except Exception as error:  # ONNX Runtime's exceptions share no base; a graph that fails here would fail live
+    except Exception as error:  # ONNX Runtime's exceptions share no base
         message = " ".join(str(error).split())[:200]
         raise BundleError(f"encoder bundle {bundle.folder}: a grey crop makes the graph fail: {message}") from error
     return encoder
+
+
+def _check_output(bundle: EncoderBundle, session: Any) -> None:
+    """Run the graph once without buffers of a shape that it may not have."""
+    manifest = bundle.manifest
+    grey = _grey(manifest.input.size_px)[None]
+    _check_vector(bundle, session.run([manifest.output.name], {manifest.input.name: grey})[0][0])
+
+
+def _check_vector(bundle: EncoderBundle, vector: NDArray[np.float32]) -> None:
+    dimension = bundle.manifest.output.dimension
+    if vector.shape != (dimension,) or not np.isfinite(vector).all():
+        raise ShapeMismatch(
+            f"encoder bundle {bundle.folder}: a grey crop gives {list(vector.shape)} values of which "
+            f"{int(np.isfinite(vector).sum())} are finite, expected {dimension}; make the bundle again"
+        )
+
+
+def _grey(size_px: int) -> Image:
+    return np.full((size_px, size_px, 3), 128, np.uint8)
 
 
 def _check_graph(bundle: EncoderBundle, session: Any) -> None:

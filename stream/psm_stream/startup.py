@@ -38,8 +38,8 @@ T = TypeVar("T")
 class Parts:
     """What a run is made of, opened and warm.
 
-    encoder: the one that the run starts with; its crops are those of the whole run. reverts_to: the encoder that REVERT goes
-    back to at the next frame: the general one, or where that takes other crops, the one that the run starts with.
+    encoder: the one that the run starts with; its crops are those of the whole run. reverts_to: the encoder that REVERT
+    goes back to at the next frame: the general one, or where that takes other crops, the one that the run starts with.
     vocabulary: clusters that are there from the beginning, or None. known: what an earlier session kept of this
     person's clusters, or None.
     """
@@ -119,9 +119,8 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
     except BaseException:
         sockets.close()
         raise
-    return Parts(
-        settings, session, about, sockets, source, aligner, encoder, reverts_to, plan, vocabulary=vocabulary, known=known
-    )
+    opened = (sockets, source, aligner, encoder, reverts_to)
+    return Parts(settings, session, about, *opened, plan, vocabulary=vocabulary, known=known)
 
 
 def keeps_pace(settings: Settings, source: Source) -> bool:

@@ -1,6 +1,7 @@
 """Which provider runs: what was asked for, or an error; `auto` says what it chose and why."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -8,9 +9,15 @@ import pytest
 
 from psm_stream import devices
 from psm_stream.bundle import general_bundle
+from psm_stream.devices import Use
+from psm_stream.engines import EngineSpec, cached, engine_folder, is_whole, key_of, new_draft, seal
 from psm_stream.errors import BundleError, DeviceError
+from psm_stream.gpu import Gpu
 
 GENERAL = (general_bundle() / "encoder.onnx").read_bytes()
+GPU = Gpu("a GPU", "9.0", "0" * 32, "580.1")
+SPEC = EngineSpec("int8", 64)
+KEY = key_of(GENERAL, SPEC, GPU, "10.13.3")
 ALL = [devices.TENSORRT, devices.CUDA, devices.CPU]
 
 
@@ -23,18 +30,30 @@ class Part:
 
 @dataclass
 class FakeRuntime:
-    """Stands in for ONNX Runtime's session maker on a machine with a GPU. starts: which providers really do."""
+    """Stands in for ONNX Runtime's session maker on a machine with a GPU. starts: which providers really do.
+
+    engine: what TensorRT writes where it is told to keep engines; "" writes nothing.
+    """
 
     starts: list[str] = field(default_factory=lambda: list(ALL))
     runs: str = ""
     fails_on: str = ""
+    captures: bool = True
+    engine: str = ""
     made: list[list[str]] = field(default_factory=list)
+    given: list[tuple[object, dict[str, str]]] = field(default_factory=list)
 
-    def __call__(self, _model: bytes, _options: object, providers: list[tuple[str, dict]], **_: object) -> Any:
+    def __call__(self, model: object, _options: object, providers: list[tuple[str, dict]], **_: object) -> Any:
         names = [name for name, _ in providers]
+        options = providers[0][1]
         self.made.append(names)
+        self.given.append((model, options))
         if names[0] == self.fails_on:
             raise RuntimeError("CUDA failure 2: out of memory\nat line 5")
+        if not self.captures and {"enable_cuda_graph", "trt_cuda_graph_enable"} & options.keys():
+            raise RuntimeError("This session cannot use the graph capture feature: nodes on the CPU")
+        if self.engine and isinstance(model, bytes) and "trt_engine_cache_path" in options:
+            (Path(options["trt_engine_cache_path"]) / self.engine).write_bytes(b"native code")
         return FakeSession([name for name in names if name in self.starts], self.runs or names[0])
 
 
@@ -58,7 +77,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
     monkeypatch.setattr(onnxruntime, "InferenceSession", runtime)
     monkeypatch.setattr(devices, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(devices, "_preload_gpu_libraries", lambda: None)
+    monkeypatch.setattr(devices, "load_tensorrt", lambda: "10.13.3")
+    monkeypatch.setattr(devices, "read_gpu", lambda: GPU)
     return runtime
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said before something takes long, with an empty cache of engines."""
+    monkeypatch.setenv("PSM_CACHE", str(tmp_path / "cache"))
+    return []
 
 
 def test_the_cpu_is_never_looked_for_elsewhere(gpu: FakeRuntime) -> None:
@@ -121,6 +149,109 @@ def test_an_onnxruntime_without_cuda_is_named(gpu: FakeRuntime, monkeypatch: pyt
     with pytest.raises(DeviceError, match="built without TensorRT"):
         devices.open_session(GENERAL, "tensorrt", 1)
     assert gpu.made == [[devices.CPU]]
+
+
+def test_numbers_do_not_depend_on_timing_or_on_short_mantissas(gpu: FakeRuntime) -> None:
+    devices.open_session(GENERAL, "cuda", 1)
+    assert gpu.given == [(GENERAL, {"cudnn_conv_algo_search": "DEFAULT", "use_tf32": "0"})]
+
+
+@pytest.mark.parametrize(("device", "option"), [("cuda", "enable_cuda_graph"), ("tensorrt", "trt_cuda_graph_enable")])
+def test_cuda_graphs_are_taken_where_shapes_are_fixed(gpu: FakeRuntime, device: devices.Device, option: str) -> None:
+    running = devices.open_session(GENERAL, device, 1, Use(graphs=True))
+    assert (running.graphs, running.why) == (True, "asked for")
+    assert gpu.given[0][1][option] == "1"
+    assert not devices.open_session(GENERAL, device, 1).graphs
+    assert option not in gpu.given[1][1]
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda", "tensorrt"])
+def test_a_graph_that_cannot_be_captured_runs_without(gpu: FakeRuntime, device: devices.Device) -> None:
+    gpu.captures = False
+    running = devices.open_session(GENERAL, device, 1, Use(graphs=True))
+    assert not running.graphs
+    assert "; without CUDA graphs: " in running.why
+    assert "nodes on the CPU" in running.why
+    assert len(gpu.made) == 2
+    assert not {"enable_cuda_graph", "trt_cuda_graph_enable"} & gpu.given[1][1].keys()
+
+
+def test_the_cpu_knows_no_cuda_graphs(gpu: FakeRuntime) -> None:
+    assert not devices.open_session(GENERAL, "cpu", 1, Use(graphs=True)).graphs
+    assert gpu.given == [(GENERAL, {})]
+
+
+def test_without_tensorrt_it_is_said_what_to_install(gpu: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> str:
+        raise DeviceError("TensorRT's libnvinfer.so.10 cannot be loaded (no such file)")
+
+    monkeypatch.setattr(devices, "load_tensorrt", absent)
+    with pytest.raises(DeviceError, match=r"--device tensorrt: TensorRT's libnvinfer\.so\.10 cannot be") as caught:
+        devices.open_session(GENERAL, "tensorrt", 1)
+    assert "pip install 'tensorrt-cu13>=10.13,<11'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert gpu.made == []
+
+
+def test_an_engine_is_built_once_and_kept(gpu: FakeRuntime, told: list[str]) -> None:
+    gpu.engine = "TensorrtExecutionProvider_TRTKernel.engine"
+    use = Use(SPEC, tell=told.append)
+    assert devices.open_session(GENERAL, "tensorrt", 1, use).device == "tensorrt"
+    assert told == [devices.BUILDING]
+    folder = engine_folder(KEY)
+    assert is_whole(folder, KEY)
+    devices.open_session(GENERAL, "tensorrt", 1, use)
+    assert told == [devices.BUILDING]
+    (_, first), (model, second) = gpu.given
+    assert model == GENERAL
+    kept = {key: second[key] for key in ("trt_engine_cache_enable", "trt_engine_cache_path", "trt_timing_cache_path")}
+    assert kept == {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_path": str(folder),
+    }
+    assert first["trt_engine_cache_path"] != second["trt_engine_cache_path"]
+    assert SPEC.options().items() <= first.items() & second.items()
+
+
+def test_an_engine_that_psm_export_built_is_opened_by_its_wrapper(gpu: FakeRuntime, told: list[str]) -> None:
+    draft = new_draft(KEY)
+    for name in ("engine.plan", "engine.onnx"):
+        (draft / name).write_bytes(b"")
+    folder = seal(draft, KEY)
+    devices.open_session(GENERAL, "tensorrt", 1, Use(SPEC, graphs=True, tell=told.append))
+    assert gpu.given == [(str(folder / "engine.onnx"), {"trt_cuda_graph_enable": "1"})]
+    assert told == []
+
+
+def test_an_engine_that_was_changed_is_built_again(gpu: FakeRuntime, told: list[str]) -> None:
+    gpu.engine = "one.engine"
+    use = Use(SPEC, tell=told.append)
+    devices.open_session(GENERAL, "tensorrt", 1, use)
+    (engine_folder(KEY) / "one.engine").write_bytes(b"somebody else's code")
+    devices.open_session(GENERAL, "tensorrt", 1, use)
+    assert told == [devices.BUILDING] * 2
+    assert (engine_folder(KEY) / "one.engine").read_bytes() == b"native code"
+    assert is_whole(engine_folder(KEY), KEY)
+
+
+def test_another_model_or_driver_is_another_engine(
+    gpu: FakeRuntime, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu.engine = "one.engine"
+    use = Use(SPEC, tell=told.append)
+    devices.open_session(GENERAL, "tensorrt", 1, use)
+    devices.open_session(GENERAL + b" ", "tensorrt", 1, use)
+    monkeypatch.setattr(devices, "read_gpu", lambda: Gpu("a GPU", "9.0", "0" * 32, "590.0"))
+    devices.open_session(GENERAL, "tensorrt", 1, use)
+    assert (len(told), len(cached())) == (3, 3)
+
+
+def test_a_build_that_fails_leaves_nothing(gpu: FakeRuntime, told: list[str], tmp_path: Path) -> None:
+    gpu.fails_on = devices.TENSORRT
+    with pytest.raises(DeviceError, match="TensorRT refused the model"):
+        devices.open_session(GENERAL, "tensorrt", 1, Use(SPEC, tell=told.append))
+    assert list((tmp_path / "cache" / "engines").iterdir()) == []
 
 
 def test_what_onnxruntime_cannot_read_is_refused_quietly(capfd: pytest.CaptureFixture[str]) -> None:

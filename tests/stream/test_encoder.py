@@ -4,17 +4,23 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from psm_export.graph import Graph
 from psm_export.write import Description, write_bundle
+from psm_stream import binding
+from psm_stream import encoder as encoders
+from psm_stream.binding import DeviceBuffers
 from psm_stream.bundle import EncoderBundle, Parity, general_bundle, open_bundle
+from psm_stream.devices import Device, Running, Use
 from psm_stream.encoder import Encoder, open_encoder
 from psm_stream.errors import BundleError, DigestMismatch, ShapeMismatch
 
@@ -112,6 +118,91 @@ def test_processes_give_the_same_bytes(encoder: Encoder, crop: np.ndarray, tmp_p
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == encoder.encode(crop).tobytes().hex()
     assert told.stderr == ""
+
+
+@pytest.mark.parametrize("side", [64, 128, 200])
+def test_bound_buffers_give_the_bytes_of_a_plain_run(encoder: Encoder, rng: np.random.Generator, side: int) -> None:
+    plain = onnxruntime.InferenceSession((general_bundle() / "encoder.onnx").read_bytes())
+    for _ in range(5):
+        crop = rng.integers(0, 256, (side, side, 3), np.uint8)
+        small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA)
+        expected = plain.run(None, {"crops": small[None]})[0][0]
+        assert encoder.encode(crop).tobytes() == expected.tobytes()
+
+
+def test_threads_do_not_see_each_others_faces(encoder: Encoder, rng: np.random.Generator) -> None:
+    crops = rng.integers(0, 256, (40, 128, 128, 3), np.uint8)
+    alone = [encoder.encode(crop).tobytes() for crop in crops]
+    with ThreadPoolExecutor(4) as threads:
+        assert [vector.tobytes() for vector in threads.map(encoder.encode, crops)] == alone
+
+
+def test_buffers_come_back_after_a_failure(encoder: Encoder, crop: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = encoder.encode(crop).tobytes()
+    with monkeypatch.context() as broken:
+        broken.setattr(cv2, "resize", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            encoder.encode(crop)
+    assert encoder.encode(crop).tobytes() == before
+
+
+def open_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, starts: Callable[[Use], Running]) -> None:
+    """Let sessions of the CPU pass for those of a GPU, whose buffers then lie in this process's memory."""
+    real = encoders.open_session
+
+    def opened(model: bytes, device: Device, threads: int, use: Use | None = None) -> Running:
+        return real(model, "cpu", threads) if device == "cpu" else starts(use or Use())
+
+    monkeypatch.setattr(encoders, "open_session", opened)
+    monkeypatch.setattr(binding, "DeviceBuffers", lambda *ends: DeviceBuffers(*ends, device="cpu"))
+
+
+def on_gpu(graphs: bool, fails: str = "") -> Running:
+    session = onnxruntime.InferenceSession((general_bundle() / "encoder.onnx").read_bytes())
+    return Running(Failing(session, fails) if fails else session, "cuda", "asked for", graphs)
+
+
+class Failing:
+    """A session that starts, and fails when it runs."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, why: str) -> None:
+        self._session, self._why = session, why
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def run_with_iobinding(self, _: object) -> None:
+        raise RuntimeError(self._why)
+
+
+def test_buffers_of_a_gpu_give_the_same_bytes_and_one_thread_at_a_time(
+    encoder: Encoder, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_as_on_a_gpu(monkeypatch, lambda use: on_gpu(use.graphs))
+    other = open_encoder(open_bundle(general_bundle()), "cuda")
+    assert (other.device, other.graphs) == ("cuda", True)
+    crops = rng.integers(0, 256, (20, 128, 128, 3), np.uint8)
+    with ThreadPoolExecutor(3) as threads:
+        found = list(threads.map(other.encode, crops))
+    assert [vector.tobytes() for vector in found] == [encoder.encode(crop).tobytes() for crop in crops]
+
+
+def test_a_cuda_graph_that_fails_when_it_runs_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_as_on_a_gpu(monkeypatch, lambda use: on_gpu(use.graphs, "capture failed" if use.graphs else ""))
+    other = open_encoder(open_bundle(general_bundle()), "cuda")
+    assert (other.device, other.graphs) == ("cuda", False)
+    assert "without CUDA graphs" in other.why
+    assert "capture failed" in other.why
+
+
+def test_auto_goes_to_the_cpu_when_the_gpu_fails_and_cuda_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_as_on_a_gpu(monkeypatch, lambda use: on_gpu(use.graphs, "out of\nmemory"))
+    other = open_encoder(open_bundle(general_bundle()), "auto")
+    assert other.device == "cpu"
+    assert other.why.startswith("auto: ")
+    assert "out of memory" in other.why
+    with pytest.raises(BundleError, match="makes the graph fail: out of memory"):
+        open_encoder(open_bundle(general_bundle()), "cuda")
 
 
 def test_two_encoders_live_side_by_side(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def test_frozen_means_no_new_clusters() -> None:
 
 def test_whoever_waits_for_clusters_is_let_go_at_the_end() -> None:
     run = Clustering()
-    wanted = Wanted(run.live.parts.general)
+    wanted = Wanted(run.live.parts.reverts_to)
     run.live.stop("the end")
     run.live._inbox.put(wanted)
     run.live.run()

@@ -14,8 +14,8 @@ from psm_stream.align.template import EYES_LEVEL
 from psm_stream.bundle import EncoderBundle
 from psm_stream.cli.common import nearest
 from psm_stream.config import Settings
-from psm_stream.devices import has_nvidia_driver
 from psm_stream.errors import ConfigError
+from psm_stream.gpu import has_nvidia_driver
 from psm_stream.people import base_of
 
 WORKER = (sys.executable, "-m", "psm_adapt", "worker")
