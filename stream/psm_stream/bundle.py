@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import PydanticCustomError
 
+import psm_stream
 from psm_stream.errors import BundleError, DigestMismatch
 
 SCHEMA: Final = 2
@@ -25,8 +28,19 @@ CHECK = "check.npz"
 """Crops of a photograph and what the reference makes of them: what `psm-export verify` runs the model over."""
 
 Precision = Literal["fp32", "fp16", "int8"]
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 ModelId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+
+
+def _in_one_line(text: str) -> str:
+    if not text.isprintable():
+        raise PydanticCustomError("text", "control characters or line ends in a text that is shown")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_in_one_line)]
+"""What is shown to people, in one line: it must not move their cursor."""
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$")]
 """A plain name, so that no manifest can point out of its folder."""
 
@@ -47,7 +61,7 @@ class InputSpec(_Section):
     dtype: Literal["uint8"] = "uint8"
     colour: Literal["RGB"] = "RGB"
     range: tuple[int, int] = (0, 255)
-    normalisation: str = "inside the graph"
+    normalisation: Text = "inside the graph"
     """How the graph normalises pixels, for people to read."""
 
 
@@ -62,7 +76,7 @@ class OutputSpec(_Section):
 class Alignment(_Section):
     """How a face must be cropped before it goes in."""
 
-    template: str
+    template: Text
     """Name of the canonical crop, for people: the two numbers below say where the eyes come to lie."""
     crop_px: int = Field(ge=8, le=1024)
     """Side of the aligned crop that the model was made for."""
@@ -77,7 +91,7 @@ class Alignment(_Section):
 class Parity(_Section):
     """How far the graph is from the reference that it was made from, over some test crops."""
 
-    reference: str
+    reference: Text
     """What it was compared with."""
     crops: int = Field(ge=0)
     """How many crops were compared."""
@@ -93,11 +107,11 @@ class Parity(_Section):
     """Of the nearest neighbours of each crop by the reference, the share that are so here, too."""
     clusters_kept: float | None = Field(default=None, ge=0, le=1)
     """Share of the crops that fall into the same cluster as by the reference."""
-    of: str = ""
+    of: Text = ""
     """What the crops are of, in words."""
-    provider: str = ""
+    provider: Text = ""
     """Execution provider that ran the graph when this was measured."""
-    float_nodes: tuple[str, ...] = ()
+    float_nodes: tuple[Text, ...] = ()
     """Layers that an int8 model keeps in float."""
 
 
@@ -107,13 +121,13 @@ class Manifest(_Section):
     schema_version: Literal[1, 2] = Field(alias="schema")
     requires: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
     """The first version of psm-stream that reads this schema."""
-    name: str = Field(min_length=1)
+    name: Text = Field(min_length=1)
     model_id: ModelId
     """First 12 hex digits of the sha256 over the raw little-endian bytes of the graph's initialisers, by name."""
     trained: bool
-    note: str
+    note: Text
     """One line for people; an untrained encoder says so here."""
-    architecture: str
+    architecture: Text
     precision: Precision
     input: InputSpec
     output: OutputSpec
@@ -121,17 +135,22 @@ class Manifest(_Section):
     files: dict[FileName, Sha256]
     parent: ModelId | None = None
     """model_id that training started from."""
-    person: str | None = None
+    person: Text | None = None
     """Whom it was fine-tuned for; None is for anyone."""
     training: dict[str, JsonValue] = Field(default_factory=dict)
     """What training did, free in form."""
-    training_data: tuple[str, ...] = ()
+    training_data: tuple[Text, ...] = ()
     """What the weights were trained on, with its licence, one line each; empty: unknown."""
     made_from: dict[str, JsonValue] = Field(default_factory=dict)
     """The file that the weights came from: its kind, name, sha256 and what it asked for; free in form."""
     parity: Parity
-    licence: str = Field(min_length=1)
-    created_by: str = Field(min_length=1)
+    licence: Text = Field(min_length=1)
+    created_by: Text = Field(min_length=1)
+
+    @property
+    def terms(self) -> str:
+        """Licence and training data in one line, for people."""
+        return f"licence {self.licence}; trained on: {', '.join(self.training_data) or 'nobody said'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +231,13 @@ def _check_schema(folder: Path, tree: object) -> None:
     if not isinstance(version, int) or isinstance(version, bool):
         raise BundleError(f"encoder bundle {folder}: {MANIFEST} has no 'schema' number, so it is not of this kind")
     if version > SCHEMA:
-        raise BundleError(
-            f"encoder bundle {folder}: made for manifest schema {version}, this psm-stream reads {SCHEMA}; upgrade it"
-        )
+        here = psm_stream.__version__
+        needed = tree.get("requires") if isinstance(tree, dict) else None
+        if isinstance(needed, str) and len(needed) <= 20 and _VERSION.fullmatch(needed):
+            advice = f"psm-stream {needed} or newer; this is {here}: pip install -U 'psm-stream>={needed}'"
+        else:
+            advice = f"a newer psm-stream than {here}: pip install -U psm-stream"
+        raise BundleError(f"encoder bundle {folder}: made for manifest schema {version}, which needs {advice}")
 
 
 def _first(error: ValidationError) -> str:

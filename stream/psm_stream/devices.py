@@ -53,7 +53,7 @@ class Use:
 
     spec: EngineSpec | None = None
     graphs: bool = False
-    tell: Callable[[str], None] = lambda _: None
+    tell: Callable[[str], object] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class Encoder:
 
 
 def open_encoder(
-    bundle: EncoderBundle, device: Device = "auto", threads: int = 1, tell: Callable[[str], None] = lambda _: None
+    bundle: EncoderBundle, device: Device = "auto", threads: int = 1, tell: Callable[[str], object] = lambda _: None
 ) -> Encoder:
     """Start the encoder of a bundle. threads: CPU threads inside one inference. tell: told before it takes long.
 

@@ -1,8 +1,13 @@
 """What an ONNX file asks for beyond itself, read without the onnx package.
 
 A bundle must be self-contained: no weights in other files, which ONNX Runtime would look for beside the model or in the
-working directory, and no operators from a library that would have to be loaded. This walks the protobuf wire format of
-onnx.proto and looks at those fields alone; everything else is skipped by its length.
+working directory, no operators from a library that would have to be loaded, and none that bring code with them. ONNX's
+own operators compute and do nothing else. Of those that ONNX Runtime adds (com.microsoft), EPContext loads an engine of
+native code from inside the model or from a path, PythonOp and TritonOp call into Python, and Snpe holds a program; more
+may come with any version. So of these only `CONTRIBUTED` pass, which are known to compute alone.
+
+This walks the protobuf wire format of onnx.proto and looks at those fields alone; everything else is skipped by its
+length.
 """
 
 from __future__ import annotations
@@ -10,9 +15,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from psm_stream.errors import BundleError
+from psm_stream.redact import printable
 
-BUILT_IN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-"""Operator domains that ONNX Runtime carries itself."""
+BUILT_IN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+"""Operator domains of ONNX itself, all of which ONNX Runtime carries."""
+CONTRIBUTED_DOMAIN = "com.microsoft"
+CONTRIBUTED = frozenset(
+    {
+        # what quantisers and optimisers of encoders write: integers
+        "QuantizeLinear", "DequantizeLinear", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat",
+        "QLinearConv", "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearReduceMean",
+        "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere", "QAttention", "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat", "MatMulInteger16", "MatMulNBits", "NhwcMaxPool",
+        # and what they melt into one
+        "Attention", "MultiHeadAttention", "BiasAdd", "BiasGelu", "BiasSoftmax", "BiasSplitGelu", "FastGelu",
+        "FusedConv", "FusedGemm", "FusedMatMul", "FusedMatMulActivation", "Gelu", "GroupNorm", "Inverse",
+        "LayerNormalization", "NhwcConv", "NhwcFusedConv", "Pad", "QuickGelu", "SkipGroupNorm",
+        "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "TransposeMatMul",
+    }
+)  # fmt: skip
+"""Operators that ONNX Runtime adds and that compute alone."""
 
 # message -> {field number: message inside it}, from onnx.proto (ONNX 1.17)
 _INSIDE: dict[str, dict[int, str]] = {
@@ -25,14 +47,18 @@ _INSIDE: dict[str, dict[int, str]] = {
 }
 _NODE_DOMAIN, _NODE_OPERATOR = 7, 4
 _TENSOR_EXTERNAL_DATA, _TENSOR_LOCATION = 13, 14
+_ORT_FORMAT = b"ORTM"
+"""Mark at byte 4 by which ONNX Runtime knows its own format, whatever the rest looks like."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def check_self_contained(model: bytes) -> None:
     """Refuse a model that needs anything but itself. model: an ONNX file's content.
 
-    Raises BundleError: external data, an operator of a foreign domain, or not an ONNX file at all.
+    Raises BundleError: external data, an operator that is not built in or may bring code, or not an ONNX file at all.
     """
+    if bytes(model[4:8]) == _ORT_FORMAT:
+        raise BundleError("encoder.onnx is in ONNX Runtime's own format; export it as ONNX, which can be checked")
     try:
         _check("Model", memoryview(model))
     except (IndexError, UnicodeDecodeError, RecursionError):
@@ -54,10 +80,22 @@ def _check(message: str, content: memoryview) -> None:
             domain = bytes(value).decode()
         elif message == "Node" and field == _NODE_OPERATOR:
             operator = bytes(value).decode()
-    if domain not in BUILT_IN_DOMAINS:
+    if domain == CONTRIBUTED_DOMAIN:
+        if operator not in CONTRIBUTED:
+            raise BundleError(
+                f"encoder.onnx has the operator {domain}.{_shown(operator)}, which may load or run code; export it "
+                "with standard operators only"
+            )
+    elif domain not in BUILT_IN_DOMAINS:
         raise BundleError(
-            f"encoder.onnx needs the custom operator {domain}.{operator}; export it with standard operators only"
+            f"encoder.onnx needs the custom operator {_shown(domain)}.{_shown(operator)}; export it with standard "
+            "operators only"
         )
+
+
+def _shown(name: str) -> str:
+    """A name that a stranger chose, for a message of one line."""
+    return printable(name)[:80]
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -94,9 +94,10 @@ class Parts:
         self.sockets.close()
 
 
-def open_parts(settings: Settings, clock: Clock) -> Parts:
+def open_parts(settings: Settings, clock: Clock, tell: Callable[[str], object] = lambda _: None) -> Parts:
     """Open sockets, encoder and aligner, and run both models once, so that the first frame is as fast as the next.
 
+    tell: told in one line before something takes minutes.
     Raises PsmError: whichever part cannot be opened, the cheap ones first.
     """
     session = uuid.uuid4().hex
@@ -113,7 +114,7 @@ def open_parts(settings: Settings, clock: Clock) -> Parts:
         aligner_opens = _aside(
             lambda: open_aligner(settings.aligner, crops)
         )  # importing mediapipe takes most of a second
-        encoder, reverts_to = _encoders(bundle, settings.encoder, crops)
+        encoder, reverts_to = _encoders(bundle, settings.encoder, crops, tell)
         remove_leftovers()
         aligner = aligner_opens.result()
     except BaseException:
@@ -142,12 +143,14 @@ def _aside(job: Callable[[], T]) -> Future[T]:
     return done
 
 
-def _encoders(bundle: EncoderBundle, settings: EncoderSettings, crops: Crops) -> tuple[Encoder, Encoder]:
+def _encoders(
+    bundle: EncoderBundle, settings: EncoderSettings, crops: Crops, tell: Callable[[str], object]
+) -> tuple[Encoder, Encoder]:
     """Open the encoder asked for and the one that REVERT goes back to, both warm; if they are the same, once."""
     general = open_bundle(general_bundle())
     is_alone = bundle.manifest == general.manifest or why_not(general.manifest, crops)
     wanted = [bundle] if is_alone else [bundle, general]
-    opened = [open_encoder(one, settings.device, settings.threads) for one in wanted]
+    opened = [open_encoder(one, settings.device, settings.threads, tell) for one in wanted]
     for encoder in opened:
         encoder.warm_up()
     return opened[0], opened[-1]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from psm_stream.bundle import SCHEMA, general_bundle, open_bundle
+from psm_stream import __version__
+from psm_stream.bundle import CHECK, ENCODER, SCHEMA, general_bundle, open_bundle
 from psm_stream.errors import BundleError, DigestMismatch
 
 Edit = Callable[[dict[str, Any]], object]
@@ -50,15 +51,40 @@ def test_the_general_bundle_opens_where_the_package_is() -> None:
 
 def test_files_beside_the_bundle_are_left_alone(folder: Path) -> None:
     (folder / ".DS_Store").write_bytes(b"left by a file browser")
-    assert list(open_bundle(folder).manifest.files) == ["encoder.onnx"]
+    assert ".DS_Store" not in open_bundle(folder).manifest.files
 
 
+@pytest.fixture
+def with_check(folder: Path) -> Path:
+    """A bundle of which the manifest names two files: the model and what it is verified by."""
+    content = bytes(range(256)) * 20
+    (folder / CHECK).write_bytes(content)
+    edit_manifest(folder, lambda tree: tree["files"].update({CHECK: digest(content)}))
+    assert set(open_bundle(folder).manifest.files) == {ENCODER, CHECK}
+    return folder
+
+
+@pytest.mark.parametrize("name", [ENCODER, CHECK])
 @pytest.mark.parametrize("at", [0, 1000, -1])
-def test_a_flipped_bit_is_found(folder: Path, at: int) -> None:
-    content = bytearray((folder / "encoder.onnx").read_bytes())
+def test_a_flipped_bit_is_found(with_check: Path, name: str, at: int) -> None:
+    content = bytearray((with_check / name).read_bytes())
     content[at] ^= 1
-    (folder / "encoder.onnx").write_bytes(content)
-    assert "encoder.onnx has sha256" in refusal(folder, DigestMismatch)
+    (with_check / name).write_bytes(content)
+    assert f"{name} has sha256" in refusal(with_check, DigestMismatch)
+
+
+@pytest.mark.parametrize("name", [ENCODER, CHECK])
+def test_a_missing_file_is_named(with_check: Path, name: str) -> None:
+    (with_check / name).unlink()
+    assert f"{name} is missing" in refusal(with_check)
+
+
+def test_files_that_changed_places_are_found(with_check: Path) -> None:
+    one, other = (with_check / name for name in (ENCODER, CHECK))
+    contents = one.read_bytes(), other.read_bytes()
+    other.write_bytes(contents[0])
+    one.write_bytes(contents[1])
+    refusal(with_check, DigestMismatch)
 
 
 def test_a_cut_file_is_found(folder: Path) -> None:
@@ -98,9 +124,57 @@ def test_a_file_or_a_foreign_folder_is_no_bundle(folder: Path, tmp_path: Path) -
     assert "not a bundle" in refusal(tmp_path / "photos")
 
 
-def test_a_newer_schema_says_to_upgrade(folder: Path) -> None:
-    edit_manifest(folder, lambda tree: tree.update(schema=SCHEMA + 1, unheard_of=True))
-    assert f"schema {SCHEMA + 1}, this psm-stream reads {SCHEMA}; upgrade" in refusal(folder)
+def test_a_newer_schema_says_which_version_reads_it(folder: Path) -> None:
+    edit_manifest(folder, lambda tree: tree.update(schema=SCHEMA + 1, unheard_of=True, requires="9.4.0"))
+    assert refusal(folder).endswith(
+        f"made for manifest schema {SCHEMA + 1}, which needs psm-stream 9.4.0 or newer; this is {__version__}: "
+        "pip install -U 'psm-stream>=9.4.0'"
+    )
+
+
+@pytest.mark.parametrize("requires", [None, 9, "", "9", "9.4.0; rm -rf", "9.4.0\n", "9.4.0" + "0" * 30, ["9.4.0"]])
+def test_what_a_newer_manifest_says_is_shown_only_if_it_is_a_version(folder: Path, requires: object) -> None:
+    edit_manifest(folder, lambda tree: tree.update(schema=SCHEMA + 1, requires=requires))
+    assert refusal(folder).endswith(f"needs a newer psm-stream than {__version__}: pip install -U psm-stream")
+
+
+def as_older(tree: dict[str, Any]) -> None:
+    """What schema 1 said, before there were templates, origins and check files."""
+    tree["schema"] = 1
+    for key in ("requires", "training_data", "made_from"):
+        tree.pop(key, None)
+    for key in ("eye_distance", "eye_line_y"):
+        tree["alignment"].pop(key, None)
+    known = {"reference", "crops", "max_abs", "mean_abs", "cosine", "tolerance"}
+    tree["parity"] = {key: value for key, value in tree["parity"].items() if key in known}
+
+
+def test_older_manifests_open_and_have_our_template(folder: Path) -> None:
+    edit_manifest(folder, as_older)
+    manifest = open_bundle(folder).manifest
+    assert (manifest.schema_version, manifest.requires, manifest.training_data) == (1, None, ())
+    assert (manifest.alignment.eye_distance, manifest.alignment.eye_line_y) == (0.38, 0.34)
+    assert manifest.terms.endswith("trained on: nobody said")
+
+
+def test_licence_and_training_data_are_said_in_one_line(folder: Path) -> None:
+    edit_manifest(folder, lambda tree: tree.update(licence="CC BY-NC 4.0", training_data=["VoxCeleb2", "ours (MIT)"]))
+    assert open_bundle(folder).manifest.terms == "licence CC BY-NC 4.0; trained on: VoxCeleb2, ours (MIT)"
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "a\rb", "\x00", "\u202egnp.exe", "\u2028"])
+@pytest.mark.parametrize("key", ["name", "note", "licence", "architecture", "created_by", "person", "training_data"])
+def test_what_is_shown_cannot_move_the_cursor(folder: Path, key: str, text: str) -> None:
+    edit_manifest(folder, lambda tree: tree.update({key: [text] if key == "training_data" else text}))
+    told = refusal(folder)
+    assert f"{key}" in told
+    assert "control characters" in told
+    assert told.isprintable()
+
+
+def test_a_text_of_a_section_cannot_either(folder: Path) -> None:
+    edit_manifest(folder, lambda tree: tree["alignment"].update(template="a\x1b[0m"))
+    assert "alignment.template" in refusal(folder)
 
 
 @pytest.mark.parametrize(

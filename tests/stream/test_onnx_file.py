@@ -61,6 +61,36 @@ def test_custom_operators_are_refused(wrap: Callable[[onnx.NodeProto], onnx.Node
         check_self_contained(model(wrap(node)))
 
 
+@pytest.mark.parametrize("wrap", [lambda node: node, inside_if], ids=["top", "in a branch"])
+@pytest.mark.parametrize("operator", ["EPContext", "PythonOp", "TritonOp", "Snpe", "NotYetInvented", "Ev\nil"])
+def test_operators_that_may_bring_code_are_refused(
+    operator: str, wrap: Callable[[onnx.NodeProto], onnx.NodeProto]
+) -> None:
+    node = helper.make_node(operator, ["x"], ["y"], domain="com.microsoft", ep_cache_context="../engine.plan")
+    with pytest.raises(BundleError, match=r"com\.microsoft\.\w+.*, which may load or run code") as caught:
+        check_self_contained(model(wrap(node)))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_operator_in_a_function_that_may_bring_code_is_refused() -> None:
+    node = helper.make_node("EPContext", ["x"], ["y"], domain="com.microsoft")
+    function = helper.make_function("ai.onnx", "F", ["x"], ["y"], [node], [helper.make_opsetid("com.microsoft", 1)])
+    proto = helper.make_model(helper.make_graph([], "g", [], []), functions=[function])
+    with pytest.raises(BundleError, match="EPContext"):
+        check_self_contained(proto.SerializeToString())
+
+
+def test_onnx_runtimes_own_format_is_refused_though_it_reads_as_protobuf() -> None:
+    """Bytes that are both: ONNX Runtime looks at byte 4 alone, and would take them for a model that nobody checked."""
+    both = (
+        b"\x3a" + bytes([len(GENERAL) & 0]) + b"\x2a\x04ORTM" + GENERAL
+    )  # an empty graph, then a text of four letters
+    assert both[4:8] == b"ORTM"
+    with pytest.raises(BundleError, match="ONNX Runtime's own format"):
+        check_self_contained(both)
+    check_self_contained(both.replace(b"ORTM", b"MTRO", 1))
+
+
 def test_a_custom_operator_in_a_function_is_refused() -> None:
     node = helper.make_node("Backdoor", ["x"], ["y"], domain="com.acme")
     function = helper.make_function("ai.onnx", "F", ["x"], ["y"], [node], [helper.make_opsetid("com.acme", 1)])

@@ -14,12 +14,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from psm_stream import config
-from psm_stream.cli.common import INTERRUPTED, UNTRAINED, Parser, ending_at_once, leave, run
+from psm_stream.cli.common import INTERRUPTED, UNTRAINED, Parser, ending_at_once, leave, put, run
 from psm_stream.config import Settings
-from psm_stream.errors import ConfigError
-from psm_stream.people import newest_model
+from psm_stream.errors import ConfigError, PsmError
+from psm_stream.people import newest_model, open_newest
 
 if TYPE_CHECKING:
+    from psm_stream.align.crops import Crops
     from psm_stream.live import Live
 
 # flag: (dotted key, what its value is, help)
@@ -120,11 +121,12 @@ def _run(settings: Settings, quiet: bool, summary_path: Path | None) -> int:
     from psm_stream.startup import open_parts
 
     started = time.monotonic()
-    parts = open_parts(settings, time.monotonic)
+    parts = open_parts(settings, time.monotonic, (lambda _: None) if quiet else put)
     with Console(quiet) as console:
         live = Live(parts, console, time.monotonic)
         with _signals(live):
-            stop = live.run(on_ready=lambda: console.say(_introduction(live, time.monotonic() - started)))
+            aside = _left_aside(settings, parts.crops)
+            stop = live.run(on_ready=lambda: console.say(_introduction(live, aside, time.monotonic() - started)))
         if summary_path is not None:
             _write_summary(summary_path, live.final)
         if live.is_ready:
@@ -156,12 +158,13 @@ def _signals(live: Live) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _introduction(live: Live, seconds: float) -> str:
+def _introduction(live: Live, aside: str, seconds: float) -> str:
     from psm_stream.adaptation.words import intention
     from psm_stream.clusters import words
 
     about = live.parts.describe(live.pipeline.encoder)
-    whose = live.pipeline.encoder.bundle.manifest.person
+    manifest = live.pipeline.encoder.bundle.manifest
+    whose = manifest.person
     of_whom = f" of {whose}" if whose else ""
     model = f"encoder {live.pipeline.encoder.model_id}{of_whom} on {about['providers'][0]} ({about['provider_why']})"
     untrained = "" if about["trained"] else f"\n{UNTRAINED}"
@@ -171,11 +174,34 @@ def _introduction(live: Live, seconds: float) -> str:
     ports = live.parts.sockets.ports
     known = len(live.parts.known.faces) if live.parts.known is not None else 0
     return (
-        f"psm-stream {about['version']}: {about['source']}, {model}{untrained}{stranger}\n"
+        f"psm-stream {about['version']}: {about['source']}, {model}{untrained}{stranger}{aside}\n"
+        f"{manifest.terms}{_other_crops(live)}\n"
         f"{intention(live.parts.plan, live.parts.settings)}\n"
         f"{words.intention(live.parts.settings.clusters, person, known)}\n"
         f"ready in {seconds:.1f} s; control on port {ports.control}, embeddings on {ports.publish}, Ctrl-C stops"
     )
+
+
+def _other_crops(live: Live) -> str:
+    """Say by which template faces are cropped, where it is not our own."""
+    from psm_stream.align.template import EYES_LEVEL
+
+    crops = live.parts.crops
+    return "" if crops.template.is_same(EYES_LEVEL) else f"; crops of {crops.size_px} px by {crops.template}"
+
+
+def _left_aside(settings: Settings, crops: Crops) -> str:
+    """Say that a person's own model cannot take over in this run, since another that wants other crops was named."""
+    from psm_stream.align.crops import why_not
+
+    if not settings.person or settings.encoder.model is None:
+        return ""
+    try:
+        newest = open_newest(settings.person)
+    except PsmError as error:  # it does not run, so it need not be whole
+        return f"\n{error}"
+    trouble = "" if newest is None else why_not(newest.manifest, crops)
+    return f"\n{settings.person}'s newest model is left aside: {trouble}" if trouble else ""
 
 
 def _farewell(summary: dict[str, Any]) -> str:
