@@ -30,7 +30,8 @@ def open_model(paths: Sequence[Path], manifest: Path | None = None, alignment: A
     own = [path for path in paths if path.suffix.lower() in OWN_FILES]
     if manifest is not None and len(own) != 1:
         raise ConfigError(
-            f"--manifest {manifest} belongs to one .onnx or .pt2 file, {len(own)} given; put each one's manifest beside it"
+            f"--manifest {manifest} belongs to one .onnx or .pt2 file, {len(own)} given; put each manifest beside "
+            "its file"
         )
     if len(paths) == 1:
         return _open(paths[0], manifest, alignment)

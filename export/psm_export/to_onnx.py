@@ -10,22 +10,22 @@ from __future__ import annotations
 import ast
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch.export import Dim, ExportedProgram
 
-from psm_export.graph import OPSET, close
+from psm_export.graph import OPSET
+from psm_export.graph_editing import EMBEDDING, add_biases, end_in_embedding, joined, one_line, rename
 from psm_export.model import Pixels
-from psm_export.pixel_part import CROPS, Layout, PixelPart, PixelType
+from psm_export.pixel_part import Layout, PixelPart, PixelType
 from psm_stream.errors import BundleError
 
-EMBEDDING = "embedding"
 _LAYERS = ("Conv", "Gemm", "MatMul")
 _MOST = 4096
 """Crops at a time that the exported program is said to take; the ONNX graph takes any number."""
@@ -68,37 +68,23 @@ def to_onnx(
             assert written.exported_program is not None
             model, decomposed = written.model_proto, written.exported_program
     except Exception as error:  # whatever an operator without translation raises
-        first = next(iter(str(error).splitlines()), "")[:200]
         raise BundleError(
-            f"{name}: PyTorch cannot write this network as ONNX ({first or type(error).__name__}); export it from "
-            "Python with torch.onnx.export and give the .onnx file"
+            f"{name}: PyTorch cannot write this network as ONNX ({one_line(error)}); export it from Python with "
+            "torch.onnx.export and give the .onnx file"
         ) from error
-    names = _readable(model)
-    names = {theirs: EMBEDDING if ours == model.graph.output[0].name else ours for theirs, ours in names.items()}
-    part = PixelPart(pixels, layout, dtype)
-    return Exported(joined(model, part, pixels.size_px, name), decomposed, names)
-
-
-def joined(model: onnx.ModelProto, part: PixelPart, size_px: int, name: str) -> onnx.ModelProto:
-    """Put pixels before a graph of one input and one output [N, D], and leave out what is not computed.
-
-    Raises BundleError: D is not a number, or an operator domain is not ONNX's.
-    """
-    graph = model.graph
-    foreign = {node.domain for node in graph.node} - {"", "ai.onnx"}
+    foreign = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if foreign or model.functions:
         raise BundleError(f"{name} needs operators of {', '.join(sorted(foreign)) or 'functions'}, not of ONNX alone")
-    _rename(graph, {graph.input[0].name: part.output, graph.output[0].name: EMBEDDING})
-    dimension = graph.output[0].type.tensor_type.shape.dim[-1].dim_value
-    for node in graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    nodes = [*part.nodes, *graph.node]
-    used = {used for node in nodes for used in node.input}
-    constants = [_plain(tensor) for tensor in graph.initializer if tensor.name in used]
-    crops = helper.make_tensor_value_info(CROPS, TensorProto.UINT8, ["N", size_px, size_px, 3])
-    embedding = helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ["N", dimension])
-    return close(helper.make_graph(nodes, name, [crops], [embedding], [*part.constants, *constants]))
+    names = _readable(model)
+    part = PixelPart(pixels, layout, dtype)
+    (images,), (output,) = model.graph.input, model.graph.output
+    shape = [dim.dim_value for dim in output.type.tensor_type.shape.dim]
+    dimension = math.prod(shape[1:])
+    if len(shape) == 2:
+        names = {theirs: EMBEDDING if ours == output.name else ours for theirs, ours in names.items()}
+    rename(model.graph, {images.name: part.output})
+    end_in_embedding(model.graph, output.name, len(shape), output.type.tensor_type.elem_type == TensorProto.FLOAT)
+    return Exported(joined(model.graph, part, name, pixels.size_px, dimension), decomposed, names)
 
 
 @contextlib.contextmanager
@@ -129,8 +115,8 @@ def _readable(model: onnx.ModelProto) -> dict[str, str]:
             fresh = f"{wanted}.{number}"
         taken.add(fresh)
         names[node.output[0]] = node.name = fresh
-    _with_biases(model.graph)
-    _rename(model.graph, names)
+    add_biases(model.graph)
+    rename(model.graph, names)
     return names
 
 
@@ -146,27 +132,3 @@ def _scope(node: onnx.NodeProto, weights: set[str]) -> str:
         return ""
     parts = [str(scope) for scope in scopes[:-1] if scope]
     return parts[-1] if parts else ""
-
-
-def _with_biases(graph: onnx.GraphProto) -> None:
-    """Give every convolution a bias, as the quantiser wants it; PyTorch's exporter leaves out those of zeros."""
-    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Conv" and len(node.input) == 2 and node.input[1] in shapes:
-            name = f"{node.input[1].removesuffix('.weight')}.bias"
-            zeros = np.zeros(shapes[node.input[1]][0], np.float32)
-            graph.initializer.append(numpy_helper.from_array(zeros, name))
-            node.input.append(name)
-
-
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    for node in graph.node:
-        for ends in (node.input, node.output):
-            ends[:] = [names.get(name, name) for name in ends]
-    for end in (*graph.input, *graph.output):
-        end.name = names.get(end.name, end.name)
-
-
-def _plain(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    """The same numbers and name, without words about where they came from."""
-    return numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name)
