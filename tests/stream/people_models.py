@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from psm_stream.bundle import ENCODER, MANIFEST, general_bundle, open_bundle
+from psm_stream.bundle import MANIFEST, general_bundle, open_bundle
 from psm_stream.people_keep import keep
 
 GENERAL_ID = open_bundle(general_bundle()).manifest.model_id
@@ -15,7 +15,8 @@ GENERAL_ID = open_bundle(general_bundle()).manifest.model_id
 def worker_out(out: Path, model_id: str, parent: str = GENERAL_ID, weights: Path | None = None, /, **said: Any) -> Path:
     """Write bundle/, checkpoint/ and adaptation.json. weights: a checkpoint folder to take; said: of the adaptation."""
     (out / "bundle").mkdir(parents=True)
-    shutil.copyfile(general_bundle() / ENCODER, out / "bundle" / ENCODER)
+    for name in open_bundle(general_bundle()).manifest.files:
+        shutil.copyfile(general_bundle() / name, out / "bundle" / name)
     if weights is None:
         checkpoint_id = model_id[::-1]
         (out / "checkpoint").mkdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from psm_stream.align.crops import Crops
+from psm_stream.align.template import Template
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.config import EncoderSettings
 from psm_stream.errors import AdaptationError
@@ -35,6 +36,23 @@ def test_a_bundle_that_changed_is_a_refusal(tmp_path: Path) -> None:
     refused = outcome_of(lambda: tmp_path / "bundle")
     assert isinstance(refused, SwapRefused)
     assert "sha256" in refused.why or "digest" in refused.why
+
+
+@pytest.mark.parametrize(
+    ("crops", "why"),
+    [
+        (Crops(Template("wide", 0.25, 0.45), 128), "wants crops by eyes-level-1"),
+        (Crops(size_px=32), "takes 64 px, and the crops are 32 px"),
+    ],
+)
+def test_an_encoder_of_other_crops_is_a_refusal(crops: Crops, why: str) -> None:
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
+    open_aside(general_bundle, Terms(EncoderSettings(device="cpu"), crops), "adapt", told.put)
+    refused = told.get(timeout=PATIENCE_S)
+    assert isinstance(refused, SwapRefused)
+    assert why in refused.why
+    assert "by --model" in refused.why
+    assert "\n" not in refused.why
 
 
 def test_a_defect_is_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:

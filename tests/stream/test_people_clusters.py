@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tests.stream.people_models import worker_out
 
 from psm_stream import people_clusters
+from psm_stream.align.template import EYES_LEVEL, Template
 from psm_stream.clusters.clustering import Change, Clustering
 from psm_stream.clusters.identity import FIRM, match
 from psm_stream.clusters.methods import METHODS
@@ -85,6 +86,27 @@ def test_there_and_back(psm_home: Path) -> None:
     if os.name == "posix":
         assert file_of("ada").stat().st_mode & 0o077 == 0
         assert file_of("ada").parent.stat().st_mode & 0o077 == 0
+
+
+def test_clusters_of_crops_by_another_template_are_refused_and_kept() -> None:
+    wide = Template("wide", 0.25, 0.45)
+    save("ada", replace(some(), template=wide))
+    before = file_of("ada").read_bytes()
+    stored = load("ada", wide)
+    assert stored is not None
+    assert stored.template == wide
+    assert load("ada") is not None
+    with pytest.raises(
+        ClusteringError, match=r"of crops by wide .* wants eyes-level-1 .* --clusters.keep false"
+    ) as caught:
+        load("ada", EYES_LEVEL)
+    assert "\n" not in str(caught.value)
+    assert file_of("ada").read_bytes() == before
+    save("bob", some())
+    with zipfile.ZipFile(file_of("bob")) as archive:
+        assert b"template" not in archive.read("about.json")
+    with pytest.raises(ClusteringError, match="of crops by eyes-level-1"):
+        load("bob", wide)
 
 
 def test_faces_come_back_as_large_as_those_of_the_session_so_that_all_can_be_kept_again() -> None:

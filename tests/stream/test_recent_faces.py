@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from psm_stream.align.template import EYES_LEVEL, Template
 from psm_stream.config import FacesSettings
 from psm_stream.errors import SessionError
 from psm_stream.faces import RecentFaces, read_snapshot
@@ -36,6 +37,15 @@ def test_holds_the_newest_in_order(capacity: int, count: int) -> None:
     assert [int(crop[0, 0, 0]) for crop in held["crops"]] == [(index * 7) % 256 for index in kept[-capacity:]]
     assert (held["to_crop"] == TO_CROP + np.array(kept[-capacity:], np.float32).reshape(-1, 1, 1)).all()
     assert len(faces) == min(capacity, count)
+
+
+def test_crops_by_another_template_are_said_to_be(tmp_path: Path) -> None:
+    for template, told in ((EYES_LEVEL, None), (Template("arc", 0.3, 0.45), [0.3, 0.45])):
+        faces = RecentFaces(FacesSettings(capacity=2), SIZE, template)
+        faces.offer(face(0, 100))
+        stored = read_snapshot(faces.snapshot(tmp_path / f"{template.name}.npz").result(10))
+        assert ("template" in stored) == (told is not None)
+        assert told is None or stored["template"].tolist() == told
 
 
 def test_gate_refuses_repeats_and_doubt() -> None:

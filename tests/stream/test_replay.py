@@ -1,5 +1,7 @@
 """A replay gives what the live run gave: same steps, same encoders, also through swaps and from mid-run."""
 
+import json
+
 import pytest
 
 from psm_stream.bundle import general_bundle, open_bundle
@@ -51,6 +53,16 @@ def test_a_replay_gives_the_results_of_the_live_run(tmp_path, one):
     assert [result for result in again if isinstance(result, Marker | Notice)] == [
         result for result in before if isinstance(result, Marker | Notice)
     ]
+
+
+def test_an_encoder_that_wants_another_template_is_never_given_the_session_s_crops(tmp_path, one):
+    folder = record_run(tmp_path, one, [some_faces(0)])
+    told = json.loads((folder / "info.json").read_text())
+    told["config"]["aligner"] = {"template": {"name": "wide", "eye_distance": 0.25, "eye_line_y": 0.34}}
+    (folder / "info.json").write_text(json.dumps(told))
+    with pytest.raises(SessionError, match=rf"has crops by wide .* its model {ONE} wants any") as caught:
+        replayed(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_it_goes_through_swaps_with_the_session_s_own_copies(tmp_path, one, two):

@@ -1,6 +1,7 @@
 """Whether a run adapts, and what it says of it."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_a_recipe_that_is_not_there_is_known_at_the_start(mode: dict[str, str]) 
         make_plan(settings(**mode, adaptation__recipe="papr"), GENERAL, True)
     assert make_plan(settings(**mode, adaptation__recipe="paper_ctl"), GENERAL, True).mode != "off"
     assert make_plan(settings(adapt="off", adaptation__recipe="papr"), GENERAL, True).mode == "off"
+
+
+def test_a_model_of_another_template_cannot_be_trained_on() -> None:
+    """Everything that trains does so on crops by our own; those of this run are others."""
+    alignment = GENERAL.manifest.alignment.model_copy(update={"template": "wide", "eye_distance": 0.25})
+    wide = replace(GENERAL, manifest=GENERAL.manifest.model_copy(update={"alignment": alignment}))
+    plan = make_plan(settings(), wide, True)
+    assert plan.mode == "off"
+    assert plan.why.startswith("what is learned from are crops by eyes-level-1, and this encoder wants wide (eyes 0.25")
+    with pytest.raises(ConfigError, match="--adapt auto: what is learned from are crops by eyes-level-1"):
+        make_plan(settings(adapt="auto"), wide, True)
 
 
 def test_a_device_that_is_not_there_is_known_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,7 @@ def test_the_bundle_says_how_large(size_px: int, crop_px: int, made: int) -> Non
 
 
 def test_too_small_a_crop_is_refused_at_the_start() -> None:
-    with pytest.raises(
-        ConfigError, match=r"aligner\.size_px 128 is smaller .* 256 px; set 256"
-    ):
+    with pytest.raises(ConfigError, match=r"aligner\.size_px 128 is smaller .* 256 px; set 256"):
         crops_of(wanting(256, 256), 128)
 
 

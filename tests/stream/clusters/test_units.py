@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -88,6 +89,29 @@ def test_where_and_how_large_the_face_is_does_not_matter(angle: float, scale: fl
     np.testing.assert_allclose(measure(turned), measure(upright), atol=2e-3)
     expected = from_landmarks(template.to_crop_px(turned.landmarks, turned.to_crop), SIZE)
     np.testing.assert_allclose(measure(turned), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("distance", "line", "size"), [(0.25, 0.5, 256), (0.5, 0.3, 64)])
+def test_units_are_the_same_by_any_template(distance: float, line: float, size: int) -> None:
+    landmarks = (np.random.default_rng(3).random((478, 2)) * 300).astype(np.float32)
+    corners = {
+        33: (66, 88),
+        133: (106, 88),
+        362: (150, 88),
+        263: (190, 88),
+        168: (128, 76),
+        6: (128, 90),
+        2: (128, 158),
+    }
+    landmarks[list(corners)] = list(corners.values())
+    ours = face(landmarks, template.fit(landmarks, SIZE))
+    wanted = template.Template("other", distance, line)
+    other = replace(
+        face(landmarks, template.fit(landmarks, size, wanted)),
+        crop=np.zeros((size, size, 3), np.uint8),
+        eye_distance=distance,
+    )
+    np.testing.assert_allclose(measure(other), measure(ours), atol=1e-4)
 
 
 def test_blendshapes_are_averaged_as_the_probe_does(rng: np.random.Generator) -> None:

@@ -30,6 +30,23 @@ def test_faces_come_back_to_the_bit(rich):
     assert [same_face(one, other) for one, other in zip(faces.faces, again.faces, strict=True)] == [True, True]
 
 
+def test_another_template_s_eye_distance_comes_back_and_ours_is_not_written():
+    faces = some_faces(3)
+    wide = replace(faces, faces=tuple(replace(face, eye_distance=0.25) for face in faces.faces))
+    assert [face.eye_distance for face in round_trip(wide).faces] == [0.25]
+    assert [face.eye_distance for face in round_trip(faces).faces] == [0.38]
+    assert "eye_distance" not in msgpack.unpackb(encode(faces)[1])["faces"][0]
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.0, float("nan"), float("inf"), 1, "far", None])
+def test_eyes_that_are_nowhere_are_refused(share):
+    channel, body = encode(some_faces(3))
+    tree = msgpack.unpackb(body)
+    tree["faces"][0]["eye_distance"] = share
+    with pytest.raises(SessionError):
+        decode(channel, msgpack.packb(tree))
+
+
 @given(
     index=st.integers(0, 2**40),
     t_capture=times,
