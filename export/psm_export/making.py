@@ -18,7 +18,7 @@ import onnx
 
 from psm_export import check as checking
 from psm_export.crops import Sample
-from psm_export.gate import Held, blame, broken_limits, check_batches, embed, hold, judge, refuse
+from psm_export.gate import Held, blame, broken_limits, check_batches, embed, hold, judge, layers_off, refuse
 from psm_export.model import Model
 from psm_export.parity import measure_parity
 from psm_export.precisions import CONVERTERS
@@ -60,10 +60,11 @@ def float_graph(model: Model, sample: Sample) -> onnx.ModelProto:
     graph = model.build()
     crops = sample.measured
     held = hold(model, graph, "fp32", crops, sample.described)
-    if not held.failures and (trouble := check_batches(graph.SerializeToString(deterministic=True), crops)):
-        held = Held(held.parity, tuple(trouble))
     if held.failures:
         raise refuse(model.about.name, "fp32", held, blame(model, graph, crops, is_rescaled=False))
+    failures = layers_off(model, graph, crops) or check_batches(graph.SerializeToString(deterministic=True), crops)
+    if failures:
+        raise refuse(model.about.name, "fp32", Held(held.parity, tuple(failures)), "")
     _hold_to_author(model, graph)
     return graph
 

@@ -61,10 +61,9 @@ class Description:
 def describe_model(model: Model, name: str, precision: Precision, created_by: str = "psm-export") -> Description:
     """Take what a model says of itself into the manifest of its bundle. name: of the bundle."""
     about = model.about
-    untrained = "" if about.trained else "UNTRAINED: its weights are as they were drawn"
     return Description(
         name=name,
-        note="; ".join(filter(None, (untrained, about.note))),
+        note=about.note,
         architecture=about.architecture,
         normalisation=model.pixels.described(),
         precision=precision,
