@@ -18,6 +18,7 @@ import psutil
 
 from psm_stream import people, people_keep
 from psm_stream.config import AlignerSettings, SourceSettings, WireSettings
+from psm_stream.doctor_gpu import gpu_lines
 from psm_stream.errors import PsmError
 
 PACKAGES = (
@@ -25,6 +26,7 @@ PACKAGES = (
     "mediapipe",
     "onnxruntime-gpu",
     "onnxruntime",
+    "tensorrt-cu13",
     "opencv-contrib-python",
     "av",
     "numpy",
@@ -68,6 +70,7 @@ def examine(wire: WireSettings) -> Iterator[Finding]:
     yield _guarded("ports", lambda: _ports(wire))
     yield _guarded("general encoder", _general_encoder)
     yield _guarded("onnxruntime", _providers, Verdict.NOTE)
+    yield from _gpu()
     yield _guarded("adaptation", _adaptation, Verdict.NOTE)
     yield _guarded("face alignment", _main_job)
     yield _guarded("face landmarker", _landmarker, Verdict.NOTE)
@@ -153,6 +156,16 @@ def _providers() -> Finding:
     available = onnxruntime.get_available_providers()
     text = f"built with {', '.join(name.removesuffix('ExecutionProvider') for name in available)}"
     return Finding("onnxruntime", Verdict.OK, text + " (what really runs stands with the encoder)")
+
+
+def _gpu() -> list[Finding]:
+    """GPU, TensorRT and the engines kept; one finding where looking fails altogether, so that the report is whole."""
+    try:
+        return [
+            Finding(subject, Verdict.OK if is_well else Verdict.NOTE, text) for subject, is_well, text in gpu_lines()
+        ]
+    except Exception as error:
+        return [Finding("gpu", Verdict.NOTE, f"{type(error).__name__}: {' '.join(str(error).split())}")]
 
 
 def _adaptation() -> Finding:
