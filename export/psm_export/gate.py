@@ -25,7 +25,7 @@ AT_ONCE = 8
 """Crops in one call."""
 _COMPARED = 4
 """Crops over which layers are compared."""
-LAYER_LIMIT = 1e-3
+LAYER_LIMIT = 1e-4
 """What a layer of a float32 graph may be off by, root mean square, as a share of its values: a weight that little
 depends on must be right, too. Kernels differ by 1e-6."""
 
@@ -100,7 +100,7 @@ def broken_limits(reference: Vectors, given: Vectors, parity: Parity, precision:
         ("clusters kept", parity.clusters_kept, limits.clusters, ""),
     ]
     failures = [
-        f"{name} {value:.4g}{suffix} ({'at most' if suffix else 'at least'} {limit:g})"
+        f"{name} {value:.6g}{suffix} ({'at most' if suffix else 'at least'} {limit:g})"
         for name, value, limit, suffix in checks
         if value is not None and (value > limit if suffix else value < limit)
     ]
