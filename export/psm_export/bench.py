@@ -16,8 +16,9 @@ import numpy as np
 from psm_export.model import Crops, Model
 from psm_export.timing import in_turns
 from psm_stream.bundle import ENCODER, EncoderBundle
-from psm_stream.devices import Device, open_session
+from psm_stream.devices import Device, Use, open_session
 from psm_stream.encoder import open_encoder
+from psm_stream.engines import EngineSpec
 from psm_stream.errors import BundleError, DeviceError
 
 EAGER = "torch eager"
@@ -115,7 +116,8 @@ def _of_bundle(bundle: EncoderBundle, device: Device, threads: int, batch: int) 
         crop = cv2.resize(crops[0], (side, side), interpolation=cv2.INTER_LINEAR)
         name = f"{_name(bundle.folder)}, {LIVE}"
         live = _Timed(name, manifest.precision, encoder.provider, lambda: encoder.encode(crop))
-    session = open_session(bundle.read(ENCODER), device, threads).session
+    use = Use(EngineSpec(manifest.precision, manifest.input.size_px))
+    session = open_session(bundle.read(ENCODER), device, threads, use).session
     provider = session.get_providers()[0]
     bare = _Timed(_name(bundle.folder), manifest.precision, provider, lambda: session.run(None, {"crops": crops}))
     try:
