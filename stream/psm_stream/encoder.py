@@ -95,9 +95,15 @@ class Encoder:
 
 
 def open_encoder(
-    bundle: EncoderBundle, device: Device = "auto", threads: int = 1, tell: Callable[[str], object] = lambda _: None
+    bundle: EncoderBundle,
+    device: Device = "auto",
+    threads: int = 1,
+    tell: Callable[[str], object] = lambda _: None,
+    graphs: bool = True,
 ) -> Encoder:
-    """Start the encoder of a bundle. threads: CPU threads inside one inference. tell: told before it takes long.
+    """Start the encoder of a bundle.
+
+    threads: CPU threads inside one inference. tell: told before it takes long. graphs: take CUDA graphs if they work.
 
     What a GPU cannot do when it runs is done without CUDA graphs, and, for `auto`, on the CPU; `why` says so.
     Raises BundleError: the model needs other files or custom operators, or ONNX Runtime refuses it.
@@ -107,7 +113,7 @@ def open_encoder(
     model = bundle.read(ENCODER)
     check_self_contained(model)
     manifest = bundle.manifest
-    use = Use(EngineSpec(manifest.precision, manifest.input.size_px), graphs=True, tell=tell)
+    use = Use(EngineSpec(manifest.precision, manifest.input.size_px), graphs=graphs, tell=tell)
     running = open_session(model, device, threads, use)
     try:
         return _started(bundle, running)
