@@ -29,6 +29,7 @@ class Desk:
             session="ab" * 16,
             settings=Settings(record=record),
             source=SimpleNamespace(name="fake", is_live=True),
+            as_run=dict,
         )
         self.posted: list[object] = []
         self.told = threading.Condition()

@@ -208,7 +208,7 @@ def _introduction(session: Session) -> str:
 
 def _model(encoder: Encoder) -> str:
     untrained = "" if encoder.trained else f"\n{UNTRAINED}"
-    return f"encoder {encoder.model_id} on {encoder.provider}{untrained}"
+    return f"encoder {encoder.model_id} on {encoder.provider}{untrained}\n{encoder.bundle.manifest.terms}"
 
 
 def _outcome(verdict: Verdict, provider: str) -> str:

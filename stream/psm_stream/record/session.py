@@ -99,6 +99,8 @@ class SessionInfo(_Part):
     """ONNX Runtime's execution provider at the start."""
     models: tuple[str, ...]
     """model_id of every encoder used, in order of first use."""
+    terms: Mapping[str, str] = Field(default_factory=dict)
+    """By model_id: licence and training data of each, in words; in older sessions the manifests alone say it."""
     video: Literal["off", "h264", "lossless"] = "off"
     config: Mapping[str, Any]
     versions: Mapping[str, str]

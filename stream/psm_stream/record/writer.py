@@ -161,6 +161,7 @@ class Recorder:
             source=session.redacted(opening.source),
             provider=opening.encoder.provider,
             models=(opening.encoder.model_id,),
+            terms={opening.encoder.model_id: opening.encoder.bundle.manifest.terms},
             video=settings.video,
             config=session.redacted(opening.config),
             versions=versions(),
@@ -339,7 +340,9 @@ class Recorder:
         except OSError as error:
             raise SessionError(f"cannot keep model {encoder.model_id}: {session.in_words(error)}") from None
         if encoder.model_id not in self._info.models:
-            self._info = self._info.model_copy(update={"models": (*self._info.models, encoder.model_id)})
+            models = (*self._info.models, encoder.model_id)
+            terms = {**self._info.terms, encoder.model_id: encoder.bundle.manifest.terms}
+            self._info = self._info.model_copy(update={"models": models, "terms": terms})
             session.write_info(self.folder, self._info)
         self._keep_weights(encoder)
 

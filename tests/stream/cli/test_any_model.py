@@ -61,6 +61,7 @@ def test_another_size_dimension_and_template_run_record_and_replay(
 
     (folder,) = (tmp_path / "sessions").glob("*/001")
     info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    assert info["terms"] == {model_id: "licence CC0; trained on: nothing at all"}
     assert info["config"]["aligner"]["size_px"] == 256
     assert info["config"]["aligner"]["template"] == {"name": "wide", "eye_distance": 0.25, "eye_line_y": 0.45}
     across, down, side = eyes_of(folder)
