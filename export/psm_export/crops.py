@@ -1,28 +1,32 @@
-"""Aligned crops to calibrate and to measure with: of a photograph, of a crop store, or of a folder of images.
+"""Aligned crops to calibrate and to measure with, at an encoder's size: which place gives them, and who gets which.
 
-All of them come at the encoder's size, [N, 64, 64, 3] uint8 RGB.
+Crops that calibrate are never those that measure. Of several people some calibrate and others measure; of one person
+they come from different stretches of time, since neighbouring frames are near copies. `psm_export.taking` reads the
+places, and `photograph` is what every bundle carries.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from psm_export.facecycle import SIZE_PX
+from psm_export import taking
+from psm_export.model import Crops
+from psm_stream.bundle import Alignment
 from psm_stream.errors import ConfigError
 
-Crops = NDArray[np.uint8]
-
-MOST = 96
-"""Crops taken from a store or a folder, evenly spaced; half to calibrate, half to measure."""
+CALIBRATING = 256
+MEASURED = 512
+"""At most so many crops calibrate, and are measured over."""
 _FEWEST = 8
-STORE_CROPS = "crops.npy"
-"""The array of a crop store: uint8 [N, S, S, 3] RGB, S at least 64."""
+_STRETCHES = 8
+"""A person's time is cut into so many stretches, which calibrate and measure in turn."""
+_GAP = 0.1
+"""Share of a stretch that calibrates that is left out at its end: the next stretch begins with near copies of it."""
 
 # (side of a square of the photograph in px, enlarge, then shrink by averaging), which gives 64 px
 _SCALES = ((96, 2, 3), (112, 4, 7), (128, 1, 2))
@@ -42,10 +46,33 @@ class Sample:
     described: str
 
 
-def photograph(mirrored: bool = False) -> Crops:
-    """A real face cropped about as alignment does: sizes, places and exposures vary. Returns [12, 64, 64, 3].
+def sample(place: Path | None, size_px: int, alignment: Alignment) -> Sample:
+    """Take crops [N, size_px, size_px, 3] of a place: at most 256 that calibrate and 512 that are measured.
 
-    Made with whole numbers alone, so that every machine has the same.
+    place: a crop store, a folder of aligned square images, a recorded session, or a video, which is aligned here; None:
+    the demo's face, a photograph that moves. alignment: what the encoder wants of a crop.
+    Raises ConfigError: the place is none of these, or has fewer than 8 crops. SourceError, SessionError: a video or
+    session cannot be read.
+    """
+    taken = taking.demo(size_px, alignment) if place is None else taking.of_place(place, size_px, alignment)
+    if len(taken) < _FEWEST:
+        where = "the demo" if place is None else f"--crops {place}"
+        raise ConfigError(f"{where} holds {len(taken)} crops of a face, at least {_FEWEST} are needed")
+    people = list(dict.fromkeys(taken.people))
+    if len(people) > 1:
+        calibrating, measured, words = _by_person(taken.people, people)
+    else:
+        calibrating, measured = _by_time(np.arange(len(taken)))
+        words = "other stretches of time than those that calibrated"
+    measured = _spread(measured, MEASURED)
+    described = "; ".join((f"{len(measured)} crops of {taken.described}: {words}", *taken.warnings))
+    return Sample(taken.at(_spread(calibrating, CALIBRATING)), taken.at(measured), described)
+
+
+def photograph(size_px: int = 64, mirrored: bool = False) -> Crops:
+    """A real face cropped about as alignment does: sizes, places and exposures vary. Returns [12, size_px, size_px, 3].
+
+    Made with whole numbers alone, so that every machine has the same. Each pixel is the mean of what it covers.
     """
     import skimage.data
 
@@ -54,66 +81,46 @@ def photograph(mirrored: bool = False) -> Crops:
     for side, up, down in _SCALES:
         for (row, column), (contrast, added) in zip(_SHIFTS, _EXPOSURES, strict=True):
             top, left = _FACE_CENTRE[0] + row - side // 2, _FACE_CENTRE[1] + column - side // 2
-            square = picture[top : top + side, left : left + side].repeat(up, axis=0).repeat(up, axis=1)
-            blocks = square.reshape(SIZE_PX, down, SIZE_PX, down, 3)
-            crop = blocks.sum(axis=(1, 3)) // down**2
+            square = picture[top : top + side, left : left + side]
+            crop = _averaged(square, *((up, down) if size_px == 64 else (size_px, side)))
             crops.append(np.clip(128 + (crop - 128) * contrast // 8 + added, 0, 255))
     stack = np.stack(crops).astype(np.uint8)
     return np.ascontiguousarray(stack[:, :, ::-1]) if mirrored else stack
 
 
-def sample(place: Path | None) -> Sample:
-    """Take crops from a crop store or a folder of square images, or from the photograph when there is no place.
+def _averaged(square: NDArray[np.int64], up: int, down: int) -> NDArray[np.int64]:
+    """Enlarge a square `up` times by repeating, then shrink it `down` times by averaging, rounding down.
 
-    Raises ConfigError: the place is neither, holds fewer than 8 crops, or one that is no aligned crop.
+    One axis after the other, so that nothing larger than the picture is kept; the sums are the same.
     """
-    if place is None:
-        return Sample(photograph(), photograph(mirrored=True), "mirrored crops of a photograph")
-    if not place.is_dir():
-        raise ConfigError(f"--crops {place}: no such folder; give a crop store or a folder of aligned, square images")
-    crops = _of_store(place / STORE_CROPS) if (place / STORE_CROPS).is_file() else _of_images(place)
-    return Sample(crops[::2], crops[1::2], f"other crops of {place.name}")
+    side = len(square) * up // down
+    rows = square.repeat(up, axis=0).reshape(side, down, len(square), 3).sum(axis=1)
+    both = rows.repeat(up, axis=1).reshape(side, side, down, 3).sum(axis=2)
+    averaged: NDArray[np.int64] = both // down**2
+    return averaged
 
 
-def _of_store(path: Path) -> Crops:
-    try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--crops: cannot read {path}: {' '.join(str(error).split())}") from None
-    if stored.ndim != 4 or stored.shape[3] != 3 or stored.dtype != np.uint8:
-        raise ConfigError(f"--crops: {path} is {stored.dtype} {list(stored.shape)}, expected uint8 [N, S, S, 3]")
-    return np.stack([_scaled(np.asarray(stored[index]), path) for index in _spread(len(stored), path)])
+def _by_person(of: Sequence[str], people: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """Every third person is measured, from the second on; as many crops of each as there can be."""
+    measured = people[1::3]
+    calibrating = [person for person in people if person not in measured]
+    names = np.array(of)
+    sides = []
+    for group, most in ((calibrating, CALIBRATING), (measured, MEASURED)):
+        of_each = [_spread(np.flatnonzero(names == person), -(-most // len(group))) for person in group]
+        sides.append(np.concatenate(of_each))
+    words = f"{len(measured)} people, none of whom is among the {len(calibrating)} that calibrated"
+    return sides[0], sides[1], words
 
 
-def _of_images(folder: Path) -> Crops:
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"))
-    return np.stack([_scaled(_picture(paths[index]), paths[index]) for index in _spread(len(paths), folder)])
+def _by_time(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    stretches = np.array_split(indices, _STRETCHES if len(indices) >= 10 * _STRETCHES else 2)
+    calibrating = [stretch[: len(stretch) - int(_GAP * len(stretch))] for stretch in stretches[::2]]
+    return np.concatenate(calibrating), np.concatenate(stretches[1::2])
 
 
-def _picture(path: Path) -> Crops:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ConfigError(f"--crops: cannot read {path}: {' '.join(str(error).split())}") from None
-
-
-def _spread(count: int, place: Path) -> list[int]:
-    """Indices of at most `MOST` of so many crops, evenly spaced."""
-    if count < _FEWEST:
-        raise ConfigError(f"--crops: {place} holds {count} crops, at least {_FEWEST} are needed")
-    return [int(index) for index in np.linspace(0, count - 1, min(count, MOST))]
-
-
-def _scaled(crop: Crops, place: Path) -> Crops:
-    """Bring a crop to the encoder's size as the live path does, with an area filter."""
-    height, width = crop.shape[:2]
-    if height != width or height < SIZE_PX:
-        raise ConfigError(
-            f"--crops: {place} holds a picture of {width}x{height} px, which is no aligned crop (a square of {SIZE_PX} "
-            "px or more); make a crop store with psm-adapt crops"
-        )
-    if height == SIZE_PX:
-        return crop
-    scaled: Crops = cv2.resize(crop, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA)
-    return scaled
+def _spread(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of some indices, evenly spaced."""
+    places = np.linspace(0, len(indices) - 1, min(len(indices), most)).astype(int)
+    some: NDArray[np.int64] = indices[places]
+    return some

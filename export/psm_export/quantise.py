@@ -44,7 +44,7 @@ class Integers:
 
     steps: NDArray[np.int8]
     scale: NDArray[np.float32]
-    bias: NDArray[np.floating] | None
+    bias: NDArray[np.float32] | NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def weight_scale(weight: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
     return np.where(largest > 0, largest / WEIGHT_MAX, 1).astype(np.float32)
 
 
-def along(layer: Layer, values: NDArray[np.floating]) -> NDArray[np.floating]:
+def along(layer: Layer, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Shape one value per output so that it multiplies the layer's weight."""
     shape = [1] * layer.weight.ndim
     shape[layer.axis] = -1
