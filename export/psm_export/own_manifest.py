@@ -138,10 +138,13 @@ def about_own(path: Path, manifest: OwnManifest, kind: str) -> About:
 def alignment_of(manifest: OwnManifest) -> Alignment:
     """The crop that a manifest asks for, ours where it asks for none; never smaller than the network's input."""
     size_px, said = manifest.input.size_px, manifest.alignment
-    eyes = {"eye_distance": said.eye_distance, "eye_line_y": said.eye_line_y}
-    is_ours = eyes == {"eye_distance": _OURS.eye_distance, "eye_line_y": _OURS.eye_line_y}
-    name = said.template or (_OURS.template if is_ours else "own")
-    return Alignment(template=name, crop_px=max(said.crop_px or size_px, size_px), **eyes)
+    is_ours = (said.eye_distance, said.eye_line_y) == (_OURS.eye_distance, _OURS.eye_line_y)
+    return Alignment(
+        template=said.template or (_OURS.template if is_ours else "own"),
+        crop_px=max(said.crop_px or size_px, size_px),
+        eye_distance=said.eye_distance,
+        eye_line_y=said.eye_line_y,
+    )
 
 
 def read_expected(path: Path, manifest: OwnManifest) -> Expected | None:

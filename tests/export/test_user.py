@@ -126,7 +126,7 @@ def test_weights_beside_the_file_are_taken_in(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(content)
     (tmp_path / "own.onnx").write_bytes(external(network(), "weights.bin").SerializeToString())
     path = tmp_path / "own.onnx"
-    writewrite_manifest(tmp_path)
+    write_manifest(tmp_path)
     np.testing.assert_allclose(run(read_onnx(path), crops()), obvious(as_asked(crops())), rtol=0, atol=2e-6)
 
 
