@@ -1,5 +1,6 @@
 """Layouts: who and what is found where, and what is said when it is laid out in another way."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_a_list_with_a_missing_track_is_refused(tree):
     (place / "list.txt").write_text("id10001/a/1\nid10001/a/2\n")
     with pytest.raises(StoreError, match=r"lists .*id10001/a/2, where there are no images; 1 of 2"):
         sources_in([place / "list.txt"], "voxceleb")
+
+
+def test_a_session_of_another_template_is_no_source(tmp_path):
+    folder = record_run(
+        tmp_path / "root", fake_encoder(tmp_path / "bundles", "0123456789ab"), [some_faces(0, size_px=128)]
+    )
+    told = json.loads((folder / "info.json").read_text())
+    told["config"]["aligner"] = {"template": {"name": "wide", "eye_distance": 0.25, "eye_line_y": 0.45}}
+    (folder / "info.json").write_text(json.dumps(told))
+    with pytest.raises(StoreError, match=r"its crops are by wide .*; a store holds crops by eyes-level-1"):
+        sources_in([folder], "session")
 
 
 def test_sessions(tmp_path):
