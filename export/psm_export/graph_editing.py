@@ -94,9 +94,13 @@ def joined(graph: onnx.GraphProto, part: PixelPart, name: str, size_px: int, dim
     size_px: side of the crops. dimension: D. Raises BundleError: the graph is not one that ONNX's checker passes.
     """
     nodes = [*part.nodes, *needed_nodes(graph, EMBEDDING)]
+    taken: set[str] = set()
     for node in nodes:
         del node.metadata_props[:]
         node.doc_string = ""
+        if not node.name or node.name in taken:
+            node.name = node.output[0]
+        taken.add(node.name)
     used = {read for node in nodes for read in _read(node)}
     constants = [plain(tensor) for tensor in graph.initializer if tensor.name in used]
     crops = helper.make_tensor_value_info(CROPS, TensorProto.UINT8, ["N", size_px, size_px, 3])

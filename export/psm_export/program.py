@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx import Node
 
 from psm_export.graph_editing import one_line
 from psm_export.model import Crops, Model
@@ -33,6 +34,9 @@ _FREE = (
     'torch.export.export(model.eval(), (example,), dynamic_shapes=({0: torch.export.Dim("N", min=1, max=1024)},)), '
     "with an example of 2 pictures"
 )
+
+_TRAINING = {"aten.batch_norm.default": 5, "aten.dropout.default": 2}
+"""Operators that say whether they train, and in which argument."""
 
 
 def read_program(path: Path, manifest: Path | None = None, alignment: Alignment | None = None) -> Model:
@@ -98,8 +102,10 @@ def load_program(path: Path) -> ExportedProgram:
 def _check_ends(path: Path, program: ExportedProgram, said: OwnManifest) -> None:
     signature = program.graph_signature
     kinds = {spec.kind for spec in signature.output_specs}
-    if kinds - {OutputKind.USER_OUTPUT}:
-        raise BundleError(f"{path} changes its own buffers, as in training; call model.eval() before {_FREE}")
+    if kinds - {OutputKind.USER_OUTPUT} or any(map(_is_training, program.graph.nodes)):
+        raise BundleError(
+            f"{path} was exported in training, where a face's numbers depend on the others; export it with {_FREE}"
+        )
     inputs = [spec.arg.name for spec in signature.input_specs if spec.kind == InputKind.USER_INPUT]
     if len(inputs) != 1 or len(signature.output_specs) != 1:
         raise BundleError(
@@ -124,6 +130,12 @@ def _check_ends(path: Path, program: ExportedProgram, said: OwnManifest) -> None
         )
     if str(value.dtype) != f"torch.{keys.dtype}":
         raise BundleError(f"{path} takes {value.dtype}, its manifest says {keys.dtype}; correct input.dtype")
+
+
+def _is_training(node: Node) -> bool:
+    """Whether a node normalises over the batch, or drops values."""
+    place = _TRAINING.get(str(node.target))
+    return place is not None and len(node.args) > place and node.args[place] is True
 
 
 def _check_dimension(path: Path, reference: TorchReference, said: OwnManifest) -> None:
