@@ -66,7 +66,8 @@ def bench(
 ) -> tuple[list[Row], list[str]]:
     """Time bundles that take one input size. eager: the model that PyTorch runs beside them.
 
-    Returns the rows, and what was not measured and why. Raises BundleError: a bundle cannot run at all.
+    Returns the rows, and what was not measured and why. Raises BundleError: a bundle cannot run at all. DeviceError:
+    the only device that was asked for is not there.
     """
     rows: list[Row] = []
     missing: dict[str, None] = {}
@@ -97,6 +98,8 @@ def _candidates(
             try:
                 timed += _of_bundle(bundle, device, threads, batch)
             except DeviceError as error:
+                if len(plan.devices) == 1:  # it was asked for
+                    raise
                 missing[str(error)] = None
     if eager is not None:
         call = _eager(eager, threads, batch)

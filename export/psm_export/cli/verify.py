@@ -99,7 +99,8 @@ def _text(folder: Path, encoder: Encoder, table: dict[str, Any]) -> str:
         f"{table['reference']}",
     ]
     for name, (value, limit, how) in table["figures"].items():
-        shown = "not measured: too few crops" if value is None else f"{value:.6g}"
-        lines.append(f"  {name:<20} {shown:<12} {how.partition(',')[0]} {limit:g}{how.partition(',')[2]}")
+        bound, _, unit = how.partition(",")
+        shown = "not measured: too few crops" if value is None else f"{value:<12.6g} {bound} {limit:g}{unit}"
+        lines.append(f"  {name:<20} {shown}")
     lines.append("passes" if table["passes"] else "FAILS")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from torch import Tensor
 from psm_adapt.authors import EXPRESSION, NETWORKS, layout
 from psm_adapt.checkpoint import open_checkpoint
 from psm_adapt.cli.import_ import job
-from psm_export.cli import job as export
+from psm_export.cli.make import job as export
 from psm_export.networks.facecycle import Encoder
 from psm_stream.bundle import open_bundle
 from psm_stream.encoder import open_encoder

@@ -1,0 +1,50 @@
+"""A whole bundle of drawn weights, made without looking for faces."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from psm_export.check import make_check, to_bytes
+from psm_export.crops import photograph
+from psm_export.drawn import drawn
+from psm_export.gate import hold
+from psm_export.making import Candidate, make_bundle
+from psm_export.model import Model
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return drawn("facecycle-expression-encoder", 7)
+
+
+@pytest.fixture(scope="session")
+def made(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    graph = model.build()
+    crops = np.concatenate([photograph(), photograph(mirrored=True)])
+    parity = hold(model, graph, "fp32", crops, "a photograph").parity
+    folder = tmp_path_factory.mktemp("made") / "bundle"
+    make_bundle(folder, model, Candidate("fp32", graph, parity, to_bytes(make_check(model, graph))), "drawn")
+    return folder
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    """A copy, to be spoilt."""
+    return Path(shutil.copytree(made, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def replace(bundle: Path) -> Callable[[str, bytes], None]:
+    """Put another file in a bundle's, and its digest into the manifest: what no digest can find."""
+    import hashlib
+
+    def put(name: str, content: bytes) -> None:
+        manifest = bundle / "manifest.json"
+        old, new = (hashlib.sha256(part).hexdigest() for part in ((bundle / name).read_bytes(), content))
+        (bundle / name).write_bytes(content)
+        manifest.write_text(manifest.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+    return put
