@@ -235,6 +235,14 @@ def test_an_engine_that_was_changed_is_built_again(gpu: FakeRuntime, told: list[
     assert is_whole(engine_folder(KEY), KEY)
 
 
+def test_timings_alone_are_no_engine(gpu: FakeRuntime, told: list[str], tmp_path: Path) -> None:
+    gpu.engine = "TensorrtExecutionProvider_cache_sm90.timing"
+    for _ in range(2):
+        devices.open_session(GENERAL, "tensorrt", 1, Use(SPEC, tell=told.append))
+    assert told == [devices.BUILDING] * 2
+    assert list((tmp_path / "cache" / "engines").iterdir()) == []
+
+
 def test_another_model_or_driver_is_another_engine(
     gpu: FakeRuntime, told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

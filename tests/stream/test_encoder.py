@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from tests.stream.tiny_bundles import tiny
 
 from psm_export.graph import Graph
 from psm_export.write import Description, write_bundle
@@ -128,6 +129,18 @@ def test_bound_buffers_give_the_bytes_of_a_plain_run(encoder: Encoder, rng: np.r
         small = cv2.resize(crop, (64, 64), interpolation=cv2.INTER_AREA)
         expected = plain.run(None, {"crops": small[None]})[0][0]
         assert encoder.encode(crop).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("size_px", "dimension"), [(8, 1), (112, 512), (512, 2048)])
+def test_any_size_and_dimension_runs(tmp_path: Path, rng: np.random.Generator, size_px: int, dimension: int) -> None:
+    bundle = tiny(tmp_path / "bundle", size_px, dimension)
+    small, large = (rng.integers(0, 256, (side, side, 3), np.uint8) for side in (size_px, 2 * size_px))
+    squares = small.reshape(8, size_px // 8, 8, size_px // 8, 3).mean(axis=(1, 3)) / 255
+    matrix = np.random.default_rng(size_px).normal(0, 1, (192, dimension))
+    encoder = open_encoder(bundle, "cpu")
+    vector = encoder.encode(small)
+    np.testing.assert_allclose(vector, squares.transpose(2, 0, 1).ravel() @ matrix, atol=1e-3)
+    assert encoder.encode(large).shape == (dimension,)
 
 
 def test_threads_do_not_see_each_others_faces(encoder: Encoder, rng: np.random.Generator) -> None:

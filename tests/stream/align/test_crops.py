@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from psm_stream.align.crops import Crops, crops_of, recorded_template, template_of, why_not
+from psm_stream.align.crops import Crops, check_takes_ours, crops_of, recorded_template, template_of, why_not
 from psm_stream.align.template import EYES_LEVEL, Template
 from psm_stream.bundle import Alignment, InputSpec, Manifest, general_bundle, open_bundle
 from psm_stream.errors import ConfigError
@@ -47,6 +47,13 @@ def test_an_encoder_is_never_given_crops_of_another_template() -> None:
     assert "wants crops by eyes-level-1" in why_not(GENERAL, Crops(OTHER, 128))
     assert "takes 256 px, and the crops are 128 px" in why_not(wanting(256, 256), Crops())
     assert why_not(GENERAL, Crops(size_px=64)) == ""
+
+
+def test_who_cannot_take_a_store_s_crops_is_told_so() -> None:
+    check_takes_ours(GENERAL, "a store")
+    for manifest in (wanting(64, 64, OTHER), wanting(256, 256)):
+        with pytest.raises(ConfigError, match=r"^a store: encoder .*; run another --model$"):
+            check_takes_ours(manifest, "a store")
 
 
 def test_a_session_says_what_its_crops_are() -> None:
