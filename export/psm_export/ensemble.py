@@ -52,8 +52,8 @@ def scaled(crops: Crops, size_px: int) -> Crops:
     """Scale crops [N, S, S, 3] down to a whole part of their size, as the live path does."""
     if crops.shape[1] == size_px:
         return crops
-    smaller = [cv2.resize(crop, (size_px, size_px), interpolation=cv2.INTER_AREA) for crop in crops]
-    return np.stack(smaller).astype(np.uint8, copy=False)
+    smaller: Crops = np.stack([cv2.resize(crop, (size_px, size_px), interpolation=cv2.INTER_AREA) for crop in crops])
+    return smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class _Together:
 
     def trace(self, crops: Crops) -> Mapping[str, NDArray[np.float32]]:
         """Return what every part's layers give, with the part's number before their names."""
-        kept = {}
+        kept: dict[str, NDArray[np.float32]] = {}
         for number, part in enumerate(self.parts, start=1):
             values = part.reference.trace(scaled(crops, part.pixels.size_px))
             kept |= {_named(number, name): value for name, value in values.items()}
@@ -167,7 +167,7 @@ def _smaller(name: str, factor: int) -> list[onnx.NodeProto]:
 
     OpenCV rounds halves up where the factor is 2, and to even elsewhere.
     """
-    pool = {"kernel_shape": [factor, factor], "strides": [factor, factor]}
+    pool: dict[str, object] = {"kernel_shape": [factor, factor], "strides": [factor, factor]}
     steps: list[tuple[str, list[str], dict[str, object]]] = [
         ("Cast", [], {"to": TensorProto.FLOAT}),
         ("Transpose", [], {"perm": [0, 3, 1, 2]}),
