@@ -21,6 +21,8 @@ from psm_stream.people import base_of
 WORKER = (sys.executable, "-m", "psm_adapt", "worker")
 EXTRA = ("torch", "safetensors", "onnx")
 """What training and export need, and the live path does not."""
+LEARNED_PX = (64, 128)
+"""Sides of the crops that training takes."""
 RECIPES = ("auto", "cpu", "gpu", "paper", "paper_ctl")
 """Names of recipes; anything else is a file."""
 
@@ -72,6 +74,10 @@ def _problem(settings: Settings, bundle: EncoderBundle) -> str:
     crops = crops_of(bundle.manifest, settings.aligner.size_px)
     if not crops.template.is_same(EYES_LEVEL):
         return f"what is learned from are crops by {EYES_LEVEL.name}, and this encoder wants {crops.template}"
+    if crops.size_px not in LEARNED_PX:
+        return (
+            f"what is learned from are crops of 128 px, and this run's are {crops.size_px} px; set aligner.size_px 128"
+        )
     if settings.adaptation.device == "cuda" and not has_nvidia_driver():
         return "adaptation.device cuda: no NVIDIA driver on this machine; use --adaptation.device cpu"
     return unwritable(settings.person)

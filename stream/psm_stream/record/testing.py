@@ -247,7 +247,7 @@ def same_face(one: AlignedFace, other: AlignedFace) -> bool:
         arrays = (face.crop, face.landmarks, face.to_crop, face.blendshapes, face.pose)
         return (
             *((None if array is None else (array.dtype.str, array.shape, array.tobytes())) for array in arrays),
-            (face.face_id, np.float64(face.confidence).tobytes(), same_stamp_bits(face.frame)),
+            (face.face_id, np.float64(face.confidence).tobytes(), same_stamp_bits(face.frame), face.eye_distance),
         )
 
     return bits(one) == bits(other)

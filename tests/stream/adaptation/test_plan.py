@@ -72,6 +72,17 @@ def test_a_model_of_another_template_cannot_be_trained_on() -> None:
         make_plan(settings(adapt="auto"), wide, True)
 
 
+def test_crops_of_another_size_cannot_be_trained_on() -> None:
+    assert make_plan(settings(aligner__size_px=64), GENERAL, True).mode == "auto"
+    plan = make_plan(settings(aligner__size_px=256), GENERAL, True)
+    assert (plan.mode, plan.why.partition(";")[0]) == (
+        "off",
+        "what is learned from are crops of 128 px, and this run's are 256 px",
+    )
+    with pytest.raises(ConfigError, match=r"--adapt auto: .* set aligner\.size_px 128"):
+        make_plan(settings(adapt="auto", aligner__size_px=256), GENERAL, True)
+
+
 def test_a_device_that_is_not_there_is_known_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "has_nvidia_driver", lambda: False)
     plan = make_plan(settings(adaptation__device="cuda"), GENERAL, True)
