@@ -19,6 +19,7 @@ import os
 import shutil
 import stat
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,8 @@ MAX_BATCH = 16
 KEPT = 8
 _DRAFT = ".draft-"
 _LIMIT_BYTES = 1 << 20
+_TRIES = 50
+"""Others who put the same engine into its place may come first so often."""
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -139,7 +142,10 @@ def is_whole(folder: Path, key: EngineKey) -> bool:
     files = about.get("files")
     if about.get("schema") != SCHEMA or about.get("key") != key.as_dict() or not isinstance(files, dict) or not files:
         return False
-    return files == _digests(folder)
+    try:
+        return files == _digests(folder)
+    except OSError:  # another process is just putting a newer one into its place
+        return False
 
 
 def new_draft(key: EngineKey) -> Path:
@@ -173,11 +179,7 @@ def seal(draft: Path, key: EngineKey) -> Path:
             json.dump(about, file, indent=2)
             file.flush()
             os.fsync(file.fileno())
-        if place.exists():
-            doomed = new_draft(key)
-            place.rename(doomed / "old")
-            shutil.rmtree(doomed, ignore_errors=True)
-        draft.rename(place)
+        _put(draft, place)
     except OSError as error:
         raise _unwritable(error) from None
     return place
@@ -208,6 +210,21 @@ def prune(keep: int = KEPT) -> list[Path]:
         if process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(draft, ignore_errors=True)
     return gone
+
+
+def _put(draft: Path, place: Path) -> None:
+    """Rename a folder to its place, where others may be doing the same; what is there goes. Raises OSError."""
+    for left in reversed(range(_TRIES)):
+        try:
+            draft.rename(place)
+            return
+        except OSError:
+            if not left or not draft.exists():
+                raise
+        doomed = place.with_name(f"{_DRAFT}{os.getpid()}-old-{uuid.uuid4().hex[:8]}")
+        with suppress(OSError):  # somebody else moved it away
+            place.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _engines() -> Path:

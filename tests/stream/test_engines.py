@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -133,6 +134,14 @@ def test_a_new_engine_takes_the_place_of_the_old(key: EngineKey, cache: Path) ->
     folder = built(key, b"newer")
     assert is_whole(folder, key)
     assert (folder / "engine.plan").read_bytes() == b"newer"
+    assert [one.name for one in (cache / "engines").iterdir()] == [key.digest]
+
+
+def test_several_that_build_the_same_at_once_leave_a_whole_one(key: EngineKey, cache: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        folders = list(threads.map(lambda n: built(key, bytes([n]) * 1000), range(40)))
+    assert set(folders) == {engine_folder(key)}
+    assert is_whole(engine_folder(key), key)
     assert [one.name for one in (cache / "engines").iterdir()] == [key.digest]
 
 
