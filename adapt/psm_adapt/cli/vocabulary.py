@@ -29,6 +29,7 @@ from psm_adapt.vocabulary.neighbours import BY, Neighbour, itself
 from psm_adapt.vocabulary.tokens import tokens_of
 from psm_adapt.vocabulary.tracks import RATE_HZ, Track, read_tracks, sampled, source_in
 from psm_stream import people
+from psm_stream.align.crops import check_takes_ours
 from psm_stream.bundle import open_bundle
 from psm_stream.cli.common import Parser, nearest, put
 from psm_stream.clusters.units import Source
@@ -265,7 +266,9 @@ def _encoder(model: str) -> Encoder:
     folder = Path(people.base_named(model))
     if not folder.is_dir():
         raise ConfigError(f"--model {model!r} is no folder{nearest(model, [people.GENERAL])}")
-    return open_encoder(open_bundle(folder))
+    bundle = open_bundle(folder)
+    check_takes_ours(bundle.manifest, f"--model {model}, for the crops of a store")
+    return open_encoder(bundle)
 
 
 def _encoder_for(vocabulary: Vocabulary, model: str) -> Encoder | None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
+from psm_stream.align.crops import recorded_template
+from psm_stream.align.template import EYES_LEVEL
 from psm_stream.errors import SessionError, StoreError
 from psm_stream.record.session import INFO, LOG, read_info
 from psm_stream.redact import printable
@@ -194,6 +196,9 @@ def _sessions(place: Path) -> list[RecordingSource]:
             info = read_info(folder)
         except SessionError as error:
             raise StoreError(str(error)) from None
+        template = recorded_template(info.config)
+        if not template.is_same(EYES_LEVEL):
+            raise StoreError(f"{folder}: its crops are by {template}; a store holds crops by {EYES_LEVEL.name}")
         named = info.config.get("person")
         # nobody was named: rather one person too many than two people in one
         person = named if isinstance(named, str) and named else f"session-{info.uuid[:8]}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from psm_adapt.evaluate.clips import Clip
 from psm_adapt.evaluate.probe import PIXEL_COMPONENTS
+from psm_stream.align.crops import check_takes_ours
 from psm_stream.bundle import MANIFEST, general_bundle, open_bundle
 from psm_stream.encoder import open_encoder
 from psm_stream.errors import AdaptationError, ConfigError
@@ -86,6 +87,7 @@ def _name_and_place(what: str) -> tuple[str, str]:
 
 def _of_bundle(name: str, folder: Path) -> Model:
     bundle = open_bundle(folder)
+    check_takes_ours(bundle.manifest, f"--model {folder}, for the crops of a store")
     encoder = open_encoder(bundle)
 
     def of(clip: Clip, tell: Tell) -> NDArray[np.float32]:

@@ -60,6 +60,15 @@ def why_not(manifest: Manifest, crops: Crops) -> str:
     return ""
 
 
+def check_takes_ours(manifest: Manifest, where: str) -> None:
+    """Raise ConfigError: an encoder cannot take crops as stores hold them, of 128 px by our own template.
+
+    where: whose crops they are, in words.
+    """
+    if trouble := why_not(manifest, Crops()):
+        raise ConfigError(f"{where}: {trouble}; run another --model")
+
+
 def recorded_template(config: Mapping[str, Any]) -> Template:
     """Return the template of a session's crops. config: of its info.json; an older session's are by our own."""
     aligner = config.get("aligner")

@@ -10,7 +10,12 @@ import torch
 from psm_adapt.adaptation.snapshot import Snapshot, SnapshotFaces, load_snapshot, save_snapshot, split
 from psm_adapt.config import TrainSettings
 from psm_adapt.data.augment import plain
+from psm_stream.align.template import Template
+from psm_stream.config import FacesSettings
 from psm_stream.errors import AdaptationError
+from psm_stream.faces import RecentFaces
+from psm_stream.record.testing import a_face
+from psm_stream.values import Stamp
 
 
 def made(count: int, fps: float = 25.0) -> Snapshot:
@@ -60,6 +65,13 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict, words:
     save_snapshot(tmp_path / "wrong.npz", replace(made(30), **change))
     with pytest.raises(AdaptationError, match=words):
         load_snapshot(tmp_path / "wrong.npz")
+
+
+def test_faces_by_another_template_are_not_learned_from(tmp_path: Path) -> None:
+    recent = RecentFaces(FacesSettings(), 64, Template("wide", 0.25, 0.45))
+    recent.offer(a_face(Stamp(0, 0.0), size_px=64))
+    with pytest.raises(AdaptationError, match="its crops are not by our own template"):
+        load_snapshot(recent.snapshot(tmp_path / "wide.npz").result(10))
 
 
 def test_a_missing_or_cut_file_is_one_line(tmp_path: Path, demo_snapshot: Path) -> None:
