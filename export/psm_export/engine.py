@@ -18,11 +18,9 @@ from typing import Any, TypeAlias
 
 from onnx import TensorProto, helper
 
-from psm_export.crops import Sample
-from psm_export.gate import judge, refuse
+from psm_export.gate import Yardstick, judge, refuse
 from psm_export.graph import IR_VERSION, OPSET
 from psm_export.making import Candidate, make_bundle
-from psm_export.model import Model
 from psm_export.verifying import encode_all
 from psm_stream import engines
 from psm_stream.bundle import open_bundle
@@ -46,12 +44,13 @@ def check_builder() -> None:
         raise DeviceError(f"--to tensorrt: {error}; {advice}") from None
 
 
-def build_engine(model: Model, candidate: Candidate, sample: Sample, tell: Tell) -> Path:
+def build_engine(to: Yardstick, candidate: Candidate, tell: Tell) -> Path:
     """Build a candidate's engine into the cache unless it is there, and hold it to the limits of its precision.
 
     Returns its folder. Raises DeviceError: no GPU or TensorRT. BundleError: TensorRT refuses the graph. ParityFailed:
     the engine computes something else; it is taken away again.
     """
+    model = to.model
     content = candidate.graph.SerializeToString(deterministic=True)
     spec = engines.EngineSpec(candidate.precision, model.pixels.size_px)
     key = engines.key_here(content, spec)
@@ -60,7 +59,7 @@ def build_engine(model: Model, candidate: Candidate, sample: Sample, tell: Tell)
         plan = build_plan(content, spec, tell, _tensorrt())
         place = _keep(key, plan, wrapper(model.pixels.size_px, model.dimension))
     try:
-        _hold(model, candidate, sample)
+        _hold(to, candidate)
     except BundleError:
         shutil.rmtree(place, ignore_errors=True)
         raise
@@ -132,17 +131,17 @@ def _keep(key: engines.EngineKey, plan: bytes, wrapped: bytes) -> Path:
     return engines.seal(draft, key)
 
 
-def _hold(model: Model, candidate: Candidate, sample: Sample) -> None:
+def _hold(to: Yardstick, candidate: Candidate) -> None:
     """Run the engine through the live path's own encoder, and hold it. Raises ParityFailed: it breaks a limit."""
     with tempfile.TemporaryDirectory(prefix="psm-export-") as folder:
-        make_bundle(Path(folder) / "bundle", model, candidate, model.about.name)
+        make_bundle(Path(folder) / "bundle", to.model, candidate, to.model.about.name)
         encoder = open_encoder(open_bundle(Path(folder) / "bundle"), "tensorrt", 1)
-        given = encode_all(encoder, sample.measured)
-    words = (model.reference.described, sample.described, encoder.provider)
-    held = judge(model.reference.encode(sample.measured), given, candidate.precision, words)
+        given = encode_all(encoder, to.crops)
+    words = (to.model.reference.described, to.of, encoder.provider)
+    held = judge(to.embeddings, given, candidate.precision, words)
     if held.failures:
         graph = "the same graph passes on the CPU, so the engine departs from it"
-        raise refuse(model.about.name, f"{candidate.precision} by TensorRT", held, graph)
+        raise refuse(to.model.about.name, f"{candidate.precision} by TensorRT", held, graph)
 
 
 def _monitor(tensorrt: Any, tell: Tell) -> Any:

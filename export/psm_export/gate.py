@@ -61,14 +61,28 @@ class Held:
     failures: tuple[str, ...]
 
 
-def hold(model: Model, graph: onnx.ModelProto, precision: Precision, crops: Crops, of: str) -> Held:
-    """Measure a graph on the CPU against the model's reference. crops: [N, S, S, 3] RGB of the encoder's size.
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What exports of a model are held to. crops: [N, S, S, 3] RGB of the encoder's size. of: what they are of.
 
-    of: what they are of, in words. Raises BundleError: ONNX Runtime refuses the graph.
+    embeddings: [N, D], the reference's of these crops.
     """
-    reference = model.reference.encode(crops)
-    given, provider = embed(graph.SerializeToString(deterministic=True), crops)
-    return judge(reference, given, precision, (model.reference.described, of, provider))
+
+    model: Model
+    crops: Crops
+    of: str
+    embeddings: NDArray[np.float32]
+
+
+def yardstick(model: Model, crops: Crops, of: str) -> Yardstick:
+    """Run a model's reference over crops, once for all that is held to it."""
+    return Yardstick(model, crops, of, model.reference.encode(crops))
+
+
+def hold(to: Yardstick, graph: onnx.ModelProto, precision: Precision) -> Held:
+    """Measure a graph on the CPU against the model's reference. Raises BundleError: ONNX Runtime refuses the graph."""
+    given, provider = embed(graph.SerializeToString(deterministic=True), to.crops)
+    return judge(to.embeddings, given, precision, (to.model.reference.described, to.of, provider))
 
 
 def judge(reference: Vectors, given: Vectors, precision: Precision, words: tuple[str, str, str]) -> Held:

@@ -17,9 +17,19 @@ from typing import TypeAlias
 import onnx
 
 from psm_export import check as checking
-from psm_export.crops import Sample
-from psm_export.gate import Held, blame, broken_limits, check_batches, embed, hold, judge, layers_off, refuse
-from psm_export.model import Model
+from psm_export.gate import (
+    Held,
+    Yardstick,
+    blame,
+    broken_limits,
+    check_batches,
+    embed,
+    hold,
+    judge,
+    layers_off,
+    refuse,
+)
+from psm_export.model import Crops, Model
 from psm_export.parity import measure_parity
 from psm_export.precisions import CONVERTERS
 from psm_export.timing import median_ms
@@ -52,14 +62,14 @@ class Tried:
     why_not: str = ""
 
 
-def float_graph(model: Model, sample: Sample) -> onnx.ModelProto:
+def float_graph(to: Yardstick) -> onnx.ModelProto:
     """Write the float32 graph and hold it to the reference, and to what its author measured where that is known.
 
     Raises ParityFailed: it computes something else. BundleError: it cannot be written or run.
     """
+    model, crops = to.model, to.crops
     graph = model.build()
-    crops = sample.measured
-    held = hold(model, graph, "fp32", crops, sample.described)
+    held = hold(to, graph, "fp32")
     if held.failures:
         raise refuse(model.about.name, "fp32", held, blame(model, graph, crops, is_rescaled=False))
     failures = layers_off(model, graph, crops) or check_batches(graph.SerializeToString(deterministic=True), crops)
@@ -69,32 +79,33 @@ def float_graph(model: Model, sample: Sample) -> onnx.ModelProto:
     return graph
 
 
-def convert(model: Model, graph: onnx.ModelProto, precision: Precision, sample: Sample, tell: Tell) -> Candidate:
-    """Bring a float32 graph that was held to a precision, and hold that, over sample's crops and the bundle's own.
+def convert(to: Yardstick, graph: onnx.ModelProto, precision: Precision, calibration: Crops, tell: Tell) -> Candidate:
+    """Bring a float32 graph that was held to a precision, and hold that, over the crops and the bundle's own.
 
     Raises ParityFailed: it breaks the precision's limits. BundleError: it cannot be converted or run.
     """
-    converted = CONVERTERS[precision](graph, sample.calibration, tell)
-    held = hold(model, converted.graph, precision, sample.measured, sample.described)
-    check = checking.make_check(model, converted.graph)
+    converted = CONVERTERS[precision](graph, calibration, tell)
+    held = hold(to, converted.graph, precision)
+    check = checking.make_check(to.model, converted.graph)
     failures = held.failures or _on_photograph(check, converted.graph, precision)
     if failures:
-        blamed = blame(model, converted.graph, sample.measured, is_rescaled=precision == "int8")
-        raise refuse(model.about.name, precision, Held(held.parity, failures), blamed)
+        blamed = blame(to.model, converted.graph, to.crops, is_rescaled=precision == "int8")
+        raise refuse(to.model.about.name, precision, Held(held.parity, failures), blamed)
     parity = held.parity.model_copy(update={"float_nodes": converted.float_nodes})
     return Candidate(precision, converted.graph, parity, checking.to_bytes(check))
 
 
-def fastest(model: Model, graph: onnx.ModelProto, sample: Sample, tell: Tell) -> tuple[Candidate, Sequence[Tried]]:
+def fastest(to: Yardstick, graph: onnx.ModelProto, calibration: Crops, tell: Tell) -> tuple[Candidate, Sequence[Tried]]:
     """Make every precision and return the fastest that passes the gate, and what became of each.
 
     Times are of one face on one thread of this machine's CPU, in turns. Raises ParityFailed: none passes.
     """
-    tried = [_try(model, graph, precision, sample, tell) for precision in ORDER]
+    tried = [_try(to, graph, precision, calibration, tell) for precision in ORDER]
     passed = [one.candidate for one in tried if one.candidate is not None]
     if not passed:
         raise ParityFailed("; ".join(one.why_not for one in tried))
-    times = median_ms([one.graph.SerializeToString(deterministic=True) for one in passed], model.pixels.size_px)
+    graphs = [one.graph.SerializeToString(deterministic=True) for one in passed]
+    times = median_ms(graphs, to.model.pixels.size_px)
     ms = {candidate.precision: time for candidate, time in zip(passed, times, strict=True)}
     best = min(passed, key=lambda candidate: ms[candidate.precision])
     timed = [Tried(one.precision, one.candidate, ms.get(one.precision), one.why_not) for one in tried]
@@ -107,9 +118,9 @@ def make_bundle(folder: Path, model: Model, candidate: Candidate, name: str) -> 
     return write_bundle(folder, candidate.graph, about, candidate.parity, candidate.check)
 
 
-def _try(model: Model, graph: onnx.ModelProto, precision: Precision, sample: Sample, tell: Tell) -> Tried:
+def _try(to: Yardstick, graph: onnx.ModelProto, precision: Precision, calibration: Crops, tell: Tell) -> Tried:
     try:
-        return Tried(precision, convert(model, graph, precision, sample, tell))
+        return Tried(precision, convert(to, graph, precision, calibration, tell))
     except BundleError as error:
         return Tried(precision, None, why_not=str(error))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from psm_export.check import Check, read_check, sampled
 from psm_export.crops import Sample
-from psm_export.gate import Held, blame, broken_limits, judge, worst_layer
+from psm_export.gate import Held, blame, broken_limits, judge, worst_layer, yardstick
 from psm_export.model import Crops, Model
 from psm_export.parity import measure_parity, spread
 from psm_stream.bundle import ENCODER, EncoderBundle
@@ -62,13 +62,13 @@ def verify_against(encoder: Encoder, model: Model, sample: Sample) -> Verdict:
             f"encoder bundle {encoder.bundle.folder} takes {size} px and gives {dimension} numbers, {model.about.name} "
             f"{model.pixels.size_px} px and {model.dimension}; give the model that the bundle was made of"
         )
-    reference = model.reference.encode(sample.measured)
-    given = encode_all(encoder, sample.measured)
-    words = (model.reference.described, sample.described, encoder.provider)
-    held = judge(reference, given, manifest.precision, words)
+    to = yardstick(model, sample.measured, sample.described)
+    given = encode_all(encoder, to.crops)
+    words = (model.reference.described, to.of, encoder.provider)
+    held = judge(to.embeddings, given, manifest.precision, words)
     is_rescaled = manifest.precision == "int8"
     blamed = blame(model, _graph(encoder.bundle), sample.measured, is_rescaled=is_rescaled) if held.failures else ""
-    return Verdict(held, spread(reference), blamed)
+    return Verdict(held, spread(to.embeddings), blamed)
 
 
 def encode_all(encoder: Encoder, crops: Crops) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from onnx import TensorProto, numpy_helper
 
 from psm_export.crops import photograph
 from psm_export.drawn import drawn
-from psm_export.gate import LIMITS, blame, check_batches, hold, judge, layers_off, refuse
+from psm_export.gate import LIMITS, blame, check_batches, hold, judge, layers_off, refuse, yardstick
 from psm_export.graph import Graph
 from psm_export.model import Crops, Model
 from psm_stream.bundle import Precision
@@ -67,7 +67,7 @@ def spoilt(graph: onnx.ModelProto, spoil: Spoil) -> onnx.ModelProto:
 
 
 def test_an_export_that_is_right_passes(model: Model, graph: onnx.ModelProto, crops: Crops) -> None:
-    held = hold(model, graph, "fp32", crops, "a photograph")
+    held = hold(yardstick(model, crops, "a photograph"), graph, "fp32")
     assert held.failures == ()
     assert held.parity.cosine == pytest.approx(1, abs=1e-6)
     assert (held.parity.neighbours_kept, held.parity.clusters_kept) == (1, 1)
@@ -85,7 +85,7 @@ def test_one_layers_weights_that_are_wrong_are_found_and_named(
     (named,) = layers_off(model, wrong, crops)
     assert f"worst node: {key}," in named
     if key != "layer1.2.theta":  # on which the embedding hardly depends: only the layers tell
-        assert hold(model, wrong, precision, crops, "").failures
+        assert hold(yardstick(model, crops, ""), wrong, precision).failures
     assert blame(model, wrong, crops, is_rescaled=False) == named
 
 
@@ -100,7 +100,7 @@ def test_pixels_that_arrive_otherwise_are_found_and_named(
     spoil: Spoil, model: Model, graph: onnx.ModelProto, crops: Crops
 ) -> None:
     wrong = spoilt(graph, spoil)
-    assert hold(model, wrong, "fp32", crops, "").failures
+    assert hold(yardstick(model, crops, ""), wrong, "fp32").failures
     assert "colour order, range or normalisation" in blame(model, wrong, crops, is_rescaled=False)
 
 

@@ -50,8 +50,11 @@ def open_given(paths: Sequence[str], options: Namespace) -> Model:
     """Open the model that the arguments name. Raises PsmError: it cannot be read, or is none."""
     from dataclasses import replace
 
+    import torch
+
     from psm_export.sources import open_model
 
+    torch.set_num_threads(1)  # on a busy machine its threads wait for each other longer than they compute
     model = open_model([Path(path) for path in paths], None if options.manifest is None else Path(options.manifest))
     about = model.about
     if options.licence is not None:

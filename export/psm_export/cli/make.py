@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import onnx
 
     from psm_export.cli.progress import Show
-    from psm_export.crops import Sample
+    from psm_export.gate import Yardstick
     from psm_export.making import Candidate, Tried
-    from psm_export.model import Model
+    from psm_export.model import Crops
     from psm_stream.bundle import Manifest
 
 FORMATS = ("onnx", "tensorrt")
@@ -71,19 +71,22 @@ def _parser() -> Parser:
 
 
 def _make(options: Namespace, out: Path, show: Show) -> int:
+    from psm_export.gate import yardstick
     from psm_export.making import float_graph, make_bundle
 
     show.tell(0, 4, "reading the model")
     model = open_given(options.model, options)
     show.tell(1, 4, "looking for faces to measure with")
     sample = sample_of(model, options.crops)
-    show.tell(2, 4, f"measuring the float32 graph over {len(sample.measured)} crops")
-    graph = float_graph(model, sample)
-    candidate, tried = _candidate(options.precision, model, graph, sample, show)
+    show.tell(2, 4, f"running the reference over {len(sample.measured)} crops")
+    to = yardstick(model, sample.measured, sample.described)
+    show.tell(3, 4, "holding the float32 graph to it")
+    graph = float_graph(to)
+    candidate, tried = _candidate(options.precision, to, graph, sample.calibration, show)
     if options.to == "tensorrt":
         from psm_export.engine import build_engine
 
-        build_engine(model, candidate, sample, show.tell)
+        build_engine(to, candidate, show.tell)
     manifest = make_bundle(out, model, candidate, options.name or model.about.name)
     for line in _report(out, manifest, tried):
         put(line)
@@ -91,14 +94,14 @@ def _make(options: Namespace, out: Path, show: Show) -> int:
 
 
 def _candidate(
-    precision: str, model: Model, graph: onnx.ModelProto, sample: Sample, show: Show
+    precision: str, to: Yardstick, graph: onnx.ModelProto, calibration: Crops, show: Show
 ) -> tuple[Candidate, Sequence[Tried]]:
     from psm_export.making import ORDER, convert, fastest
 
     for known in ORDER:
         if precision == known:
-            return convert(model, graph, known, sample, show.tell), ()
-    return fastest(model, graph, sample, show.tell)
+            return convert(to, graph, known, calibration, show.tell), ()
+    return fastest(to, graph, calibration, show.tell)
 
 
 def _report(out: Path, manifest: Manifest, tried: Sequence[Tried]) -> list[str]:

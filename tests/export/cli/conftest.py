@@ -10,7 +10,7 @@ import pytest
 from psm_export.check import make_check, to_bytes
 from psm_export.crops import photograph
 from psm_export.drawn import drawn
-from psm_export.gate import hold
+from psm_export.gate import hold, yardstick
 from psm_export.making import Candidate, make_bundle
 from psm_export.model import Model
 
@@ -24,7 +24,7 @@ def model() -> Model:
 def made(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = model.build()
     crops = np.concatenate([photograph(), photograph(mirrored=True)])
-    parity = hold(model, graph, "fp32", crops, "a photograph").parity
+    parity = hold(yardstick(model, crops, "a photograph"), graph, "fp32").parity
     folder = tmp_path_factory.mktemp("made") / "bundle"
     make_bundle(folder, model, Candidate("fp32", graph, parity, to_bytes(make_check(model, graph))), "drawn")
     return folder
