@@ -7,6 +7,7 @@ looked at.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -24,6 +25,8 @@ from psm_stream.errors import BundleError, CheckpointError
 ABOUT = "checkpoint.json"
 ENCODER = "encoder.safetensors"
 SCHEMA = 1
+TRAINING_DATA = "data"
+"""Key of `training`: what the weights were trained on, with its licence, a line each."""
 
 
 class About(BaseModel):
@@ -46,6 +49,18 @@ class About(BaseModel):
     def is_trained(self) -> bool:
         """Whether anything was learned: here, or before the checkpoint was imported."""
         return self.epoch > 0 or self.step > 0 or "imported" in self.training
+
+    @property
+    def training_data(self) -> tuple[str, ...]:
+        """What the weights were trained on, with its licence, a line each; empty where nobody said."""
+        return training_data_of(self.training)
+
+
+def training_data_of(training: Mapping[str, JsonValue]) -> tuple[str, ...]:
+    """Read what a checkpoint's `training` says of its data, a line each; empty where nobody said."""
+    said = training.get(TRAINING_DATA, [])
+    lines = said if isinstance(said, list) else []
+    return tuple(line for line in lines if isinstance(line, str) and line.isprintable() and line)
 
 
 @dataclass(frozen=True, slots=True)

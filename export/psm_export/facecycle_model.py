@@ -58,6 +58,7 @@ def of_checkpoint(checkpoint: EncoderCheckpoint, alignment: Alignment | None = N
         trained=said.is_trained,
         person=said.person,
         parent=said.parent,
+        training_data=said.training_data,
         training={**said.training, "epoch": said.epoch, "step": said.step, "checkpoint": said.model_id},
         made_from={
             "kind": "checkpoint folder",

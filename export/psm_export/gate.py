@@ -127,7 +127,8 @@ def broken_limits(reference: Vectors, given: Vectors, parity: Parity, precision:
 def refuse(name: str, precision: str, held: Held, blamed: str) -> ParityFailed:
     """Return the error that says why an export is not handed over. blamed: the worst node, in words, or ""."""
     reasons = "; ".join(filter(None, (*held.failures, blamed)))
-    return ParityFailed(f"{name}, {precision}: it does not compute what its weights do, nothing was written: {reasons}")
+    message = f"{name}, {precision}: it does not compute what its weights do, nothing was written: {reasons}"
+    return ParityFailed(message, reasons)
 
 
 def blame(model: Model, graph: onnx.ModelProto, crops: Crops, *, is_rescaled: bool) -> str:

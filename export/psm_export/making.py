@@ -103,7 +103,8 @@ def fastest(to: Yardstick, graph: onnx.ModelProto, calibration: Crops, tell: Tel
     tried = [_try(to, graph, precision, calibration, tell) for precision in ORDER]
     passed = [one.candidate for one in tried if one.candidate is not None]
     if not passed:
-        raise ParityFailed("; ".join(one.why_not for one in tried))
+        reasons = "; ".join(f"{one.precision} {one.why_not}" for one in tried)
+        raise ParityFailed(f"{to.model.about.name}: no precision passes, nothing was written: {reasons}")
     graphs = [one.graph.SerializeToString(deterministic=True) for one in passed]
     times = median_ms(graphs, to.model.pixels.size_px)
     ms = {candidate.precision: time for candidate, time in zip(passed, times, strict=True)}
@@ -121,8 +122,10 @@ def make_bundle(folder: Path, model: Model, candidate: Candidate, name: str) -> 
 def _try(to: Yardstick, graph: onnx.ModelProto, precision: Precision, calibration: Crops, tell: Tell) -> Tried:
     try:
         return Tried(precision, convert(to, graph, precision, calibration, tell))
+    except ParityFailed as error:
+        return Tried(precision, None, why_not=f"does not pass: {error.reasons}")
     except BundleError as error:
-        return Tried(precision, None, why_not=str(error))
+        return Tried(precision, None, why_not=f"cannot be made: {error}")
 
 
 def _on_photograph(check: checking.Check, graph: onnx.ModelProto, precision: Precision) -> tuple[str, ...]:

@@ -68,7 +68,11 @@ class ShapeMismatch(BundleError):
 
 
 class ParityFailed(BundleError):
-    """An export does not compute what the weights that it was made from do."""
+    """An export does not compute what the weights that it was made from do. reasons: what was measured, in words."""
+
+    def __init__(self, message: str, reasons: str = "") -> None:
+        super().__init__(message)
+        self.reasons = reasons or message
 
 
 class DeviceError(PsmError):

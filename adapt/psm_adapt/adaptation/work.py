@@ -35,6 +35,7 @@ from psm_adapt.networks.design import Networks
 from psm_adapt.train.cycle import CycleTask
 from psm_adapt.train.start import GENERAL, Start, perceptual_of
 from psm_adapt.train.world import World
+from psm_export.checkpoint import TRAINING_DATA, training_data_of
 from psm_stream.adaptation.layout import ADAPTATION, CHECKPOINT
 from psm_stream.bundle import MANIFEST, general_bundle, open_bundle
 from psm_stream.errors import AdaptationError, ConfigError
@@ -242,6 +243,7 @@ class _Work:
             person=self.job.person,
             parent=parent.model_id,
             training={
+                TRAINING_DATA: [*training_data_of(parent.training), _faces_of(self.job.person, len(snapshot))],
                 "recipe": self.found.name,
                 "settings": self.recipe.model_dump(mode="json"),
                 "seed": self.job.seed,
@@ -352,6 +354,11 @@ def write_adaptation(out: Path, adaptation: Adaptation) -> None:
         (out / ADAPTATION).write_text(json.dumps(_plain(adaptation), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise AdaptationError(f"cannot write {out / ADAPTATION}: {error.strerror or error}") from None
+
+
+def _faces_of(person: str | None, count: int) -> str:
+    """What a person's model was trained on beside its parent's data, for people."""
+    return f"{count} faces of {person or 'one person'}, theirs to give"
 
 
 def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:

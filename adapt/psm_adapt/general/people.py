@@ -4,6 +4,7 @@
       s2: [grid/grid_s2.mp4]
     held_out:
       s1: [grid/grid_s1.mp4]
+    sources: ["GRID corpus (Cooke et al. 2006), CC BY 4.0"]
 
 Paths are relative to the folder of videos. configs/general/people.yaml is what the shipped model was made from.
 """
@@ -29,6 +30,8 @@ class People(BaseModel):
 
     train: dict[str, Videos] = Field(min_length=1)
     held_out: dict[str, Videos] = {}
+    sources: list[str] = []
+    """Where the videos of `train` come from and under which licence, a line each; the model says it on."""
 
 
 def read_people(file: Path) -> People:

@@ -24,6 +24,7 @@ from psm_adapt.general.people import People, sources_of
 from psm_adapt.general.run import train_general
 from psm_adapt.general.settings import GeneralSettings
 from psm_adapt.train.folder import LAST
+from psm_export.checkpoint import TRAINING_DATA
 
 CLIPS = 900
 SEED = 0
@@ -66,7 +67,7 @@ def reproduce(recipe: Recipe, out: Path, told: Callable[[str], None]) -> int:
             return code
         start = {"start_from": out / name / LAST}
     if not (out / "checkpoint").exists():
-        _finish(out, list(recipe.stages))
+        _finish(out, list(recipe.stages), recipe.people.sources)
     told(f"{out / 'checkpoint'}: psm-export {out / 'checkpoint'} --precision int8 --out BUNDLE makes a bundle of it")
     return 0
 
@@ -81,11 +82,12 @@ def _trained(settings: GeneralSettings, told: Callable[[str], None]) -> int:
     return train_general(settings, goes_on=is_begun).exit_code
 
 
-def _finish(out: Path, stages: Sequence[str]) -> None:
+def _finish(out: Path, stages: Sequence[str], sources: Sequence[str]) -> None:
     """Keep the networks in half precision, with what the stages did."""
     opened = [open_checkpoint(out / name / LAST) for name in stages]
     real, made, last = open_store(out / "real"), open_store(out / "made"), opened[-1]
     training: dict[str, JsonValue] = {
+        TRAINING_DATA: list(sources),
         "people": len(real.people),
         "frames": len(real),
         "synthetic_frames": len(made),

@@ -101,7 +101,7 @@ def test_the_fastest_that_passes_is_taken(
         if verdict.startswith("passes, "):
             times[precision] = float(verdict.split()[1])
         else:
-            assert "it does not compute what its weights do" in verdict
+            assert verdict.startswith("does not pass: ")
     assert [line.partition(":")[0] for line in told[:3]] == ["fp32", "fp16", "int8"]
     assert open_bundle(tmp_path / "new").manifest.precision == min(times, key=lambda precision: times[precision])
 
