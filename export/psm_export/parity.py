@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from psm_stream.bundle import Parity
 
 NEIGHBOURS = 5
+FEWEST = 20
+"""Crops under which neighbours say nothing."""
+FEWEST_FOR_CLUSTERS = 100
+"""A cluster has 20 faces at least."""
 _AS_NEAR = 1.1
 """A neighbour is kept when it lies, by the reference, no farther than this times the last of the nearest: frames of a
 film are near copies, and which of two copies is nearer means nothing."""
@@ -63,7 +67,7 @@ def neighbours_kept(reference: Vectors, given: Vectors) -> float | None:
     by distance with a margin, as in ANN-Benchmarks (Aumueller, Bernhardsson, Faithfull 2020, section 2.1).
     """
     count = len(reference)
-    if count < 4 * NEIGHBOURS:
+    if count < FEWEST:
         return None
     wanted, found = _distances(reference), _distances(given)
     limit = np.sort(wanted, axis=1)[:, NEIGHBOURS - 1 : NEIGHBOURS] * _AS_NEAR
@@ -81,7 +85,7 @@ def clusters_kept(reference: Vectors, given: Vectors) -> float | None:
     from psm_stream.clusters.methods import METHODS
     from psm_stream.config import ClustersSettings
 
-    if len(reference) < 4 * NEIGHBOURS:
+    if len(reference) < FEWEST_FOR_CLUSTERS:
         return None
     method = METHODS["hdbscan"]
     fit = method.fit(reference.astype(np.float32), ClustersSettings())

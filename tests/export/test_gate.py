@@ -70,7 +70,7 @@ def test_an_export_that_is_right_passes(model: Model, graph: onnx.ModelProto, cr
     held = hold(yardstick(model, crops, "a photograph"), graph, "fp32")
     assert held.failures == ()
     assert held.parity.cosine == pytest.approx(1, abs=1e-6)
-    assert (held.parity.neighbours_kept, held.parity.clusters_kept) == (1, 1)
+    assert (held.parity.neighbours_kept, held.parity.clusters_kept) == (1, None)  # too few for clusters
     assert (held.parity.of, held.parity.provider) == ("a photograph", "CPUExecutionProvider")
     assert layers_off(model, graph, crops) == ()
     assert check_batches(graph.SerializeToString(), crops) == ()

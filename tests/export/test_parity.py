@@ -52,8 +52,8 @@ def test_neighbours_of_the_same_vectors_are_all_kept(rng: np.random.Generator) -
 
 
 def test_too_few_crops_say_nothing_of_neighbours_or_clusters(rng: np.random.Generator) -> None:
-    vectors = rng.normal(size=(19, 4))
-    assert neighbours_kept(vectors, vectors) is None
+    vectors = rng.normal(size=(99, 4))
+    assert neighbours_kept(vectors[:19], vectors[:19]) is None
     assert clusters_kept(vectors, vectors) is None
 
 
@@ -69,8 +69,8 @@ def test_clusters_kept_counts_those_that_moved(rng: np.random.Generator) -> None
 
 
 def test_clusters_kept_without_clusters_goes_by_centres(rng: np.random.Generator) -> None:
-    reference = rng.normal(size=(60, 3))
+    reference = rng.normal(size=(120, 3))
     assert clusters_kept(reference, reference) == 1
-    other = clusters_kept(reference, rng.normal(size=(60, 3)))
+    other = clusters_kept(reference, rng.normal(size=(120, 3)))
     assert other is not None
     assert other < 0.5
