@@ -142,7 +142,12 @@ class _File:
         rename(graph, {**_out_of_the_way(graph, self._ends), self._ends.input: part.output})
         output = part.output if self._ends.output == self._ends.input else _moved(self._ends.output)
         end_in_embedding(graph, output, values.ndim, values.dtype == np.float32)
-        made = joined(graph, part, self._said.name or self._path.stem, size, self._said.output.dimension)
+        try:
+            made = joined(graph, part, self._said.name or self._path.stem, size, self._said.output.dimension)
+        except BundleError as error:
+            if self._ends.count is None:
+                raise
+            raise self._for_one(f"does not pass ONNX's checker ({one_line(error)})") from error
         self._check_batches(made)
         return made
 
@@ -169,8 +174,11 @@ class _File:
         except Exception as error:  # what ONNX Runtime raises when shapes do not fit
             trouble = f"does not run for several faces at once ({one_line(error)})"
         if trouble:
-            said = "takes one picture at a time, and made to take any number " if self._ends.count else ""
-            raise BundleError(f"{self._path} {said}{trouble}; export it with a free batch: {_FREE}")
+            raise self._for_one(trouble)
+
+    def _for_one(self, trouble: str) -> BundleError:
+        said = "takes one picture at a time, and made to take any number it " if self._ends.count else ""
+        return BundleError(f"{self._path} {said}{trouble}; export it with a free batch: {_FREE}")
 
 
 def _open(path: Path, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -229,8 +237,11 @@ def _free_batch(graph: onnx.GraphProto) -> None:
         if shape is None:
             continue
         values = numpy_helper.to_array(shape).copy()
-        if len(values) > 1 and values[0] == 1:
-            values[0] = 0  # ONNX: as the input has it
+        if len(values) > 1 and values[0] == 1 and all(values[1:]):
+            values[0] = 0  # ONNX: as the input has it, unless the node takes zeros for zeros
+            kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
             fresh = f"{node.output[0]}/any.shape"
             graph.initializer.append(numpy_helper.from_array(values, fresh))
             node.input[1] = fresh

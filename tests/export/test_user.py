@@ -57,6 +57,26 @@ def test_a_file_for_one_picture_is_made_to_take_any_number(tmp_path: Path, has_f
     np.testing.assert_allclose(run(model, crops()), wanted, rtol=0, atol=2e-6)
 
 
+def test_zeros_that_are_zeros_do_not_stand_in_the_way(tmp_path: Path) -> None:
+    """PyTorch's newer exporter says of each Reshape that 0 means 0."""
+    model = network(batch=1)
+    reshape = next(node for node in model.graph.node if node.op_type == "Reshape")
+    reshape.attribute.append(helper.make_attribute("allowzero", 1))
+    np.testing.assert_allclose(run(read_onnx(write(tmp_path, model)), crops()), obvious(as_asked(crops())), atol=2e-6)
+
+
+def test_a_file_that_cannot_take_several_is_refused(tmp_path: Path) -> None:
+    model = network(batch=1)
+    model.graph.node[-1].input[0] = "more"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((1, 5), np.float32), "row"))
+    last = model.graph.node.pop()
+    model.graph.node.extend([helper.make_node("Concat", ["linear", "row"], ["both"], axis=1)])
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((10, 5), np.float32), "folding"))
+    model.graph.node.extend([helper.make_node("MatMul", ["both", "folding"], ["more"]), last])
+    with pytest.raises(BundleError, match=r"takes one picture at a time.*; export it with a free batch"):
+        read_onnx(write(tmp_path, model)).build()
+
+
 def test_a_file_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
     """Made to take several, it would give each face numbers that depend on the others."""
     model = network(batch=1)
@@ -68,7 +88,7 @@ def test_a_file_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
     ]
     last = model.graph.node.pop()
     model.graph.node.extend([*mixing, last])
-    with pytest.raises(BundleError, match=r"made to take any number gives other numbers .* dynamic_axes"):
+    with pytest.raises(BundleError, match=r"made to take any number it gives other numbers .* dynamic_axes"):
         read_onnx(write(tmp_path, model)).build()
 
 
