@@ -1,7 +1,7 @@
 """From a float32 graph to one of another precision. `CONVERTERS` is the table; every entry takes the same three things.
 
 - `half`: weights and arithmetic in float16, pixels and delicate sums in float32.
-- `integers`: 8-bit integers where they do, float where measurement asks for it; `equalise`, `observe` and `rounding`
+- `integers`: 8-bit integers where they do, float where measurement asks for it; `observe` and `rounding`
   are its steps, and `psm_export.quantise` writes the graph.
 """
 

@@ -1,22 +1,144 @@
-"""8-bit integers: ranges from calibration crops."""
+"""8-bit integers, and float where the measurement asks for it.
+
+    ranges    smallest and largest value of each tensor over calibration crops, less a share that is chosen
+    weights   rounded by what each layer reads (`rounding`)
+    search    each layer alone in integers, in an otherwise float graph: what does it cost? Layers then go back to
+              float, dearest per multiplication first, until the crops' embeddings are near enough or the budget is
+              spent
+
+Cost is counted in multiplications, from shapes, and never timed: the same graph and crops give the same bytes on the
+same processor.
+
+ONNX Runtime's own `quantize_static` is the peer that `benchmarks/export_precisions.py` runs beside this: it has the
+ranges but not the rounding nor the search, and its files name its version.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
+from onnx import shape_inference
 
 from psm_export.model import Crops
 from psm_export.precisions import observe
 from psm_export.precisions.converted import Converted, Tell
-from psm_export.quantise import quantise, quantised_tensors
+from psm_export.precisions.rounding import Moments, can_round, fit
+from psm_export.quantise import Integers, Layer, Ranges, layers_of, nearest, quantise, quantised_tensors
 
 
-def to_int8(model: onnx.ModelProto, calibration: Crops, tell: Tell) -> Converted:
-    """Write a float32 graph again in integers. calibration: [N, S, S, 3]."""
-    names = quantised_tensors(model)
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How far to go.
+
+    enough: mean of 1 - cosine over the crops that are looked at, at which the search stops. budget: share of all
+    multiplications that may stay in float. shares: of each range that integers cover, tried in this order; what lies
+    outside is clipped. looked_at: crops of the calibration that the search compares, evenly spaced.
+    """
+
+    enough: float = 2e-4
+    budget: float = 0.25
+    shares: tuple[float, ...] = (1.0, 0.9, 0.8)
+    looked_at: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A float graph, what it takes to bring it to integers, and what its result is compared by."""
+
+    model: onnx.ModelProto
+    ranges: Ranges
+    integers: Mapping[str, Integers]
+    crops: Crops
+    wanted: NDArray[np.float32]
+
+    def graph(self, float_layers: Collection[str], share: float) -> onnx.ModelProto:
+        ranges = {name: (share * low, share * high) for name, (low, high) in self.ranges.items()}
+        for end in self.model.graph.output:  # what leaves the graph is neither rounded nor clipped once more
+            ranges.pop(end.name, None)
+        return quantise(self.model, ranges, float_layers, self.integers)
+
+    def error(self, float_layers: Collection[str], share: float) -> float:
+        """Mean of 1 - cosine over the crops."""
+        given = observe.embed(self.graph(float_layers, share), self.crops).astype(np.float64)
+        lengths = np.linalg.norm(given, axis=1) * np.linalg.norm(self.wanted, axis=1)
+        return float(1 - ((given * self.wanted).sum(axis=1) / np.maximum(lengths, 1e-30)).mean())
+
+
+def to_int8(model: onnx.ModelProto, calibration: Crops, tell: Tell, recipe: Recipe | None = None) -> Converted:
+    """Write a float32 graph again in integers, with those layers in float that cost most.
+
+    calibration: [N, S, S, 3] RGB, of faces like those to come; 100 and more of several people. A graph without a layer
+    that can run in integers comes back as it is.
+    """
+    recipe = recipe or Recipe()
+    layers = layers_of(model)
+    names = [layer.name for layer in layers]
+    if not layers:
+        return Converted(model)
+    steps = len(layers) + len(recipe.shares) + 1
+    tell(0, steps, "ranges and inputs of layers")
+    ranges, integers = _calibrate(model, layers, calibration)
+    places = np.linspace(0, len(calibration) - 1, min(len(calibration), recipe.looked_at)).astype(int)
+    crops = calibration[places]
+    trial = _Trial(model, ranges, integers, crops, observe.embed(model, crops).astype(np.float64))
+    errors = []
+    for done, share in enumerate(recipe.shares, 1):
+        tell(done, steps, f"integers for {share:.0%} of each range")
+        errors.append(trial.error((), share))
+    share = recipe.shares[int(np.argmin(errors))]
+    alone = []
+    for done, name in enumerate(names, len(recipe.shares) + 1):
+        tell(done, steps, f"what {name} costs in integers")
+        alone.append(trial.error([other for other in names if other != name], share))
+    kept = _kept(trial, dict(zip(names, alone, strict=True)), multiplications(model), share, recipe)
+    tell(steps, steps, f"{len(kept)} of {len(names)} layers stay in float")
+    return Converted(trial.graph(kept, share), kept)
+
+
+def multiplications(model: onnx.ModelProto) -> dict[str, int]:
+    """Count the multiplications of each layer for one crop, from shapes."""
+    graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.output, *graph.input)
+    }
+    counts = {}
+    for layer in layers_of(model):
+        shape = shapes.get(layer.name, [])
+        # places at which the weights are used: a map's height times width, or the rows between batch and features
+        places = shape[2:] if layer.node.op_type == "Conv" else shape[1:-1]
+        counts[layer.name] = layer.weight.size * int(np.prod([side or 1 for side in places]))
+    return counts
+
+
+def _calibrate(model: onnx.ModelProto, layers: list[Layer], crops: Crops) -> tuple[Ranges, dict[str, Integers]]:
+    names = list(dict.fromkeys([*quantised_tensors(model), *(layer.reads for layer in layers)]))
     low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
-    for values in observe.tensors(model, names, calibration):
+    moments = [Moments(layer) for layer in layers if can_round(layer)]
+    for values in observe.tensors(model, names, crops):
         for name, value in values.items():
             low[name], high[name] = min(low[name], float(value.min())), max(high[name], float(value.max()))
-    tell(1, 1, "ranges")
-    return Converted(quantise(model, {name: (0.8 * low[name], 0.8 * high[name]) for name in names}))
+        for one in moments:
+            one.add(values[one.layer.reads])
+    integers = {layer.name: nearest(layer) for layer in layers}
+    integers |= {one.layer.name: fit(one) for one in moments}
+    return {name: (low[name], high[name]) for name in names}, integers
+
+
+def _kept(
+    trial: _Trial, alone: Mapping[str, float], costs: Mapping[str, int], share: float, recipe: Recipe
+) -> tuple[str, ...]:
+    """Layers that stay in float, in the graph's order."""
+    left = recipe.budget * sum(costs.values())
+    kept: list[str] = []
+    for name in sorted(alone, key=lambda name: -alone[name] / costs[name]):
+        if trial.error(kept, share) <= recipe.enough:
+            break
+        if costs[name] <= left:
+            kept.append(name)
+            left -= costs[name]
+    return tuple(name for name in alone if name in kept)
