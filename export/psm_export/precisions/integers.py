@@ -35,12 +35,14 @@ class Recipe:
     """How far to go.
 
     enough: mean of 1 - cosine over the crops that are looked at, at which the search stops. budget: share of all
-    multiplications that may stay in float. shares: of each range that integers cover, tried in this order; what lies
+    multiplications that may stay in float. least: share of the whole error that a layer must cause on its own to be
+    worth its casts. shares: of each range that integers cover, tried in this order; what lies
     outside is clipped. looked_at: crops of the calibration that the search compares, evenly spaced.
     """
 
     enough: float = 2e-4
-    budget: float = 0.25
+    budget: float = 0.2
+    least: float = 0.02
     shares: tuple[float, ...] = (1.0, 0.9, 0.8)
     looked_at: int = 64
 
@@ -135,10 +137,12 @@ def _kept(
     """Layers that stay in float, in the graph's order."""
     left = recipe.budget * sum(costs.values())
     kept: list[str] = []
+    error = whole = trial.error(kept, share)
     for name in sorted(alone, key=lambda name: -alone[name] / costs[name]):
-        if trial.error(kept, share) <= recipe.enough:
+        if error <= recipe.enough:
             break
-        if costs[name] <= left:
+        if costs[name] <= left and alone[name] >= recipe.least * whole:
             kept.append(name)
             left -= costs[name]
+            error = trial.error(kept, share)
     return tuple(name for name in alone if name in kept)

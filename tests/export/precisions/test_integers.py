@@ -70,11 +70,13 @@ def test_the_search_stops_when_it_is_near_enough(model: onnx.ModelProto, crops: 
     calibration, others = crops[:30], crops[30:]
     loose = to_int8(model, calibration, unheard, Recipe(enough=1.0))
     none = to_int8(model, calibration, unheard, Recipe(enough=0.0, budget=0.0))
-    every = to_int8(model, calibration, unheard, Recipe(enough=-1.0, budget=1.0))
+    every = to_int8(model, calibration, unheard, Recipe(enough=-1.0, budget=1.0, least=0.0))
     assert loose.float_nodes == none.float_nodes == ()
     assert every.float_nodes == ("one", "two", "three", "embedding")
     assert far(model, every.graph, others) < 1e-6 < far(model, none.graph, others) < 0.05
-    between = to_int8(model, calibration, unheard, Recipe(enough=far(model, none.graph, calibration) / 3, budget=1.0))
+    between = to_int8(
+        model, calibration, unheard, Recipe(enough=far(model, none.graph, calibration) / 3, budget=1.0, least=0.0)
+    )
     assert 0 < len(between.float_nodes) < 4
     assert far(model, between.graph, others) < 0.5 * far(model, none.graph, others)
 
@@ -82,7 +84,7 @@ def test_the_search_stops_when_it_is_near_enough(model: onnx.ModelProto, crops: 
 def test_float_layers_stay_within_the_budget(model: onnx.ModelProto, crops: np.ndarray) -> None:
     counts = multiplications(model)
     for budget in (0.01, 0.3):
-        kept = to_int8(model, crops[:30], unheard, Recipe(enough=-1.0, budget=budget)).float_nodes
+        kept = to_int8(model, crops[:30], unheard, Recipe(enough=-1.0, budget=budget, least=0.0)).float_nodes
         assert kept
         assert sum(counts[name] for name in kept) <= budget * sum(counts.values())
 
