@@ -7,6 +7,7 @@ number where that gives the same numbers.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,10 +154,13 @@ class _File:
 
     def _run(self, session: onnxruntime.InferenceSession, names: Sequence[str], crops: Crops) -> list[NDArray]:  # type: ignore[type-arg]
         step = self._ends.count or _AT_ONCE
-        parts = [
-            session.run(list(names), {self._ends.input: fed(self._said.input, crops[start : start + step])})
-            for start in range(0, len(crops), step)
-        ]
+        parts = []
+        for start in range(0, len(crops), step):
+            given = {self._ends.input: fed(self._said.input, crops[start : start + step])}
+            try:
+                parts.append(session.run(list(names), given))
+            except Exception as error:  # ONNX Runtime's errors, of several kinds
+                raise BundleError(f"{self._path} does not run in ONNX Runtime ({one_line(error)})") from error
         return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
     def _check_batches(self, made: onnx.ModelProto) -> None:
@@ -187,7 +191,8 @@ def _open(path: Path, model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        with contextlib.redirect_stdout(None):  # it prints that it tries again, with the same provider
+            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors, of several kinds
         raise BundleError(f"{path} does not run in ONNX Runtime ({one_line(error)})") from error
 

@@ -194,6 +194,15 @@ def test_what_cannot_be_exported_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_that_does_not_run_is_refused(tmp_path: Path) -> None:
+    model = network()
+    model.graph.input[0].type.tensor_type.shape.dim[2].ClearField("dim_value")
+    broken = next(tensor for tensor in model.graph.initializer if tensor.name == "fc.weight")
+    broken.CopyFrom(numpy_helper.from_array(np.zeros((5, 7), np.float32), "fc.weight"))
+    with pytest.raises(BundleError, match="does not run in ONNX Runtime"):
+        read_onnx(write(tmp_path, model))
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path)
     path.write_bytes(path.read_bytes()[:300])
