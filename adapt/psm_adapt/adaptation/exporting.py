@@ -95,7 +95,8 @@ def export_model(
     stored = read_checkpoint(checkpoint)
     model = facecycle.build_model(stored.weights)
     if precision == "int8":
-        model = quantise(model, observed_ranges(model, calibration))
+        ranges = observed_ranges(model, calibration)
+        model = quantise(model, ranges, facecycle.FLOAT_LAYERS)
     tell(2, _STEPS)
     wanted = _codes(stored.weights, measured)
     against = "the same weights in PyTorch, float32, over later faces than those that calibrated"
