@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from psm_export import facecycle, quantise, reference
-from psm_export.crops import Crops
 from psm_export.facecycle import Weights
+from psm_export.model import Crops
 from psm_export.parity import measure_parity
 from psm_stream.bundle import Parity
 

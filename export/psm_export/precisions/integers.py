@@ -6,8 +6,8 @@
               float, dearest per multiplication first, until the crops' embeddings are near enough or the budget is
               spent
 
-Cost is counted from shapes, in multiplications and in weights that must be read, and never timed: the same graph and crops give the same bytes on the
-same processor.
+Cost is counted from shapes, in multiplications and in weights that must be read, and never timed: the same graph and
+crops give the same bytes on the same processor.
 
 ONNX Runtime's own `quantize_static` is the peer that `benchmarks/export_precisions.py` runs beside this: it has the
 ranges but not the rounding nor the search, and its files name its version.
@@ -29,7 +29,6 @@ from psm_export.precisions import observe
 from psm_export.precisions.converted import Converted, Tell
 from psm_export.precisions.rounding import Moments, can_round, fit
 from psm_export.quantise import Integers, Layer, Ranges, layers_of, nearest, quantise
-
 
 _READING = 16
 """Multiplications that take as long as reading a weight from memory, as measured on FaceCycle's encoder, whose last
