@@ -46,8 +46,8 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from psm_adapt.data.store import STORE, CropStore, Recording, open_store
 from psm_adapt.evaluate.blendshape_labels import proxy_labels
-from psm_stream.align.crops import SIZE_PX
 from psm_stream.align import open_aligner
+from psm_stream.align.crops import SIZE_PX
 from psm_stream.bundle import general_bundle, open_bundle
 from psm_stream.clusters.clusters import Clusters
 from psm_stream.clusters.fit import Fit

@@ -24,10 +24,10 @@ from common import at_least, percentiles, report, say
 from psm_adapt.general.shipped import general_checkpoint
 from psm_export import taking
 from psm_export.crops import CALIBRATING, MEASURED
-from psm_export.gate import embed, yardstick
 from psm_export.making import convert, float_graph, make_bundle
 from psm_export.model import Crops, Model
-from psm_export.parity import cosines, measure_parity
+from psm_export.parity.figures import cosines, measure_parity
+from psm_export.parity.gate import embed, yardstick
 from psm_export.precisions import CONVERTERS
 from psm_export.quantise import layers_of
 from psm_export.sources import open_model

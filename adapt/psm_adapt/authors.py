@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from psm_adapt.networks.design import Design, empty_networks
-from psm_export.torch_file import read_torch_file
+from psm_export.sources.torch_file import read_torch_file
 from psm_stream.errors import CheckpointError
 
 State = dict[str, Tensor]

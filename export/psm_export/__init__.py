@@ -1,19 +1,19 @@
 """From weights to encoder bundles that the live path runs. Needs the extra `export`: onnx, safetensors, torch.
 
-- `sources`: whatever somebody names, as a `model.Model`: `facecycle_model` (checkpoint folders), `published` (the
-  authors' files; `architectures` is the table, `networks` the networks in torch), `user` (.onnx), `program` (.pt2),
-  `ensemble` (several). torch is imported once something needs it. `drawn`: published networks with random weights.
-- `torch_file`, `onnx_safety`, `program_archive`, `program_text`: files of others, read so that nothing executes.
-- `to_onnx`, `graph_editing`, `pixel_part`: networks as the graphs that bundles hold; `torch_reference`: what they are
-  measured against.
-- `facecycle`: FaceCycle's expression encoder as an ONNX graph, from a dict of numpy weights by the authors' keys.
-- `reference`: the same network in numpy and float64, which everything is measured against.
-- `quantise`: integer arithmetic for such a graph, from the ranges of its activations.
-- `build`: a model of a given precision, and how far it is from that reference; `crops`: what it is measured with.
-- `write`: the bundle folder: model, `model_id`, parity figures, manifest.
-- `checkpoint`: the encoder of a checkpoint folder; `cli`: psm-export.
-- `untrained`: the general bundle until a trained one exists; `python -m psm_export.untrained --out DIR`.
-- `graph`: the small ONNX writer beneath.
+    sources/     whatever somebody names, as a `model.Model`: checkpoint folders, published files, own .onnx and .pt2
+    making       Model -> float32 graph -> precision -> gate -> bundle; the whole way on one screen
+    parity/      how far an export is from its weights: figures, the gate, check.npz, verify
+    precisions/  float32 to half precision or 8-bit integers
+    networks/    the published encoders in torch
+    graphs/      what PyTorch's exporter writes, made into the graph that a bundle holds
+    cli/         psm-export and its subcommands
 
-Bundles are described in docs/bundle.md. The live path (`psm_stream`) reads them and never imports this package.
+- `crops`, `taking`: faces to calibrate and to measure with. `bench`, `timing`: how fast. `engine`: TensorRT.
+- `checkpoint`: the encoder of a checkpoint folder. `write`: the bundle folder, `model_id`, manifest.
+- `facecycle`: FaceCycle's encoder as an ONNX graph, written by hand from numpy weights, without torch: adaptation
+  exports by it in the live run; `graph` is its small ONNX writer, `reference` the same network in numpy and float64,
+  `quantise` puts its layers into integers, `build` and `untrained` make the bundle of drawn weights.
+
+Bundles are described in docs/bundle.md, this package in docs/export.md. The live path (`psm_stream`) reads bundles and
+never imports this package.
 """

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from psm_export import facecycle, quantise, reference
 from psm_export.facecycle import Weights
 from psm_export.model import Crops
-from psm_export.parity import measure_parity
+from psm_export.parity.figures import measure_parity
 from psm_stream.bundle import Parity
 
 Precision = Literal["int8", "fp32"]

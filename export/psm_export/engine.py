@@ -18,10 +18,10 @@ from typing import Any, TypeAlias
 
 from onnx import TensorProto, helper
 
-from psm_export.gate import Yardstick, judge, refuse
 from psm_export.graph import IR_VERSION, OPSET
 from psm_export.making import Candidate, make_bundle
-from psm_export.verifying import encode_all
+from psm_export.parity.gate import Yardstick, judge, refuse
+from psm_export.parity.verifying import encode_all
 from psm_stream import engines
 from psm_stream.bundle import open_bundle
 from psm_stream.encoder import open_encoder

@@ -16,8 +16,10 @@ from typing import TypeAlias
 
 import onnx
 
-from psm_export import check as checking
-from psm_export.gate import (
+from psm_export.model import Crops, Model
+from psm_export.parity import check as checking
+from psm_export.parity.figures import measure_parity
+from psm_export.parity.gate import (
     Held,
     Yardstick,
     blame,
@@ -29,8 +31,6 @@ from psm_export.gate import (
     layers_off,
     refuse,
 )
-from psm_export.model import Crops, Model
-from psm_export.parity import measure_parity
 from psm_export.precisions import CONVERTERS
 from psm_export.timing import median_ms
 from psm_export.write import describe_model, write_bundle

@@ -119,7 +119,7 @@ def write_bundle(
 ) -> Manifest:
     """Write `encoder.onnx`, `check.npz` and, last, `manifest.json` into a folder that has none of them.
 
-    check: content of check.npz (psm_export.check); empty: the bundle has none. What was written of a bundle that could
+    check: content of check.npz (parity/check.py); empty: the bundle has none. What was written of a bundle that could
     not be finished is taken away again. Raises BundleError: a bundle is there already, or the folder cannot be written.
     """
     content = model.SerializeToString(deterministic=True)

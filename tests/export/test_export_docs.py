@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from psm_export.cli.entry import COMMANDS, subcommand
-from psm_export.gate import LIMITS
+from psm_export.parity.gate import LIMITS
 from psm_stream.gpu import TENSORRT_PACKAGE
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ from psm_export import facecycle
 from psm_export.build import observed_ranges, run
 from psm_export.checkpoint import read_checkpoint
 from psm_export.networks.facecycle import FACE_PX, Encoder
-from psm_export.parity import measure_parity
+from psm_export.parity.figures import measure_parity
 from psm_export.quantise import quantise
 from psm_export.write import describe, write_bundle
 from psm_stream.adaptation.layout import BUNDLE, CHECKPOINT

@@ -74,8 +74,8 @@ def _eager(bundles: Sequence[EncoderBundle], options: Namespace) -> Model | None
     """The model that PyTorch runs beside the first bundle, None where there is none of its kind."""
     if options.against is not None:
         return open_given(options.against, options)
-    from psm_export.architectures import ARCHITECTURES
-    from psm_export.drawn import drawn
+    from psm_export.sources.architectures import ARCHITECTURES
+    from psm_export.sources.drawn import drawn
 
     architecture = bundles[0].manifest.architecture
     return drawn(architecture, 0) if architecture in ARCHITECTURES else None

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import onnx
 
     from psm_export.cli.progress import Show
-    from psm_export.gate import Yardstick
     from psm_export.making import Candidate, Tried
     from psm_export.model import Crops
+    from psm_export.parity.gate import Yardstick
     from psm_stream.bundle import Manifest
 
 FORMATS = ("onnx", "tensorrt")
@@ -71,8 +71,8 @@ def _parser() -> Parser:
 
 
 def _make(options: Namespace, out: Path, show: Show) -> int:
-    from psm_export.gate import yardstick
     from psm_export.making import float_graph, make_bundle
+    from psm_export.parity.gate import yardstick
 
     show.tell(0, 4, "reading the model")
     model = open_given(options.model, options)

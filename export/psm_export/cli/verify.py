@@ -13,7 +13,7 @@ from psm_stream.cli.common import Parser, put
 from psm_stream.errors import ConfigError, ParityFailed
 
 if TYPE_CHECKING:
-    from psm_export.verifying import Verdict
+    from psm_export.parity.verifying import Verdict
     from psm_stream.encoder import Encoder
 
 _EPILOG = """\
@@ -28,7 +28,7 @@ def job(arguments: Sequence[str]) -> int:
     device = chosen("--device", options.device, DEVICES)
     if options.crops is not None and options.against is None:
         raise ConfigError("--crops needs --against MODEL: what is to be expected of other crops, its weights must say")
-    from psm_export.verifying import verify
+    from psm_export.parity.verifying import verify
     from psm_stream.bundle import open_bundle
     from psm_stream.encoder import open_encoder
 
@@ -56,14 +56,14 @@ def _parser() -> Parser:
 
 
 def _against(encoder: Encoder, options: Namespace) -> Verdict:
-    from psm_export.verifying import verify_against
+    from psm_export.parity.verifying import verify_against
 
     model = open_given(options.against, options)
     return verify_against(encoder, model, sample_of(model, options.crops))
 
 
 def _figures(encoder: Encoder, verdict: Verdict) -> dict[str, Any]:
-    from psm_export.gate import LIMITS
+    from psm_export.parity.gate import LIMITS
 
     parity, manifest = verdict.held.parity, encoder.bundle.manifest
     limits, unit = LIMITS[manifest.precision], verdict.spread or 1.0

@@ -46,7 +46,7 @@ class Recipe:
     """
 
     enough: float = 2e-4
-    budget: float = 0.15
+    budget: float = 0.17
     least: float = 0.02
     shares: tuple[float, ...] = (1.0, 0.9, 0.8)
     looked_at: int = 64

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from psm_export.check import make_check, to_bytes
 from psm_export.crops import photograph
-from psm_export.drawn import drawn
-from psm_export.gate import hold, yardstick
 from psm_export.making import Candidate, make_bundle
 from psm_export.model import Model
+from psm_export.parity.check import make_check, to_bytes
+from psm_export.parity.gate import hold, yardstick
+from psm_export.sources.drawn import drawn
 
 
 @pytest.fixture(scope="session")

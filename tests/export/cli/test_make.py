@@ -12,10 +12,10 @@ import pytest
 from onnx import numpy_helper
 
 from psm_export import facecycle, reference
-from psm_export.architectures import ARCHITECTURES
 from psm_export.cli.make import job
 from psm_export.crops import photograph
-from psm_export.drawn import drawn, write_published
+from psm_export.sources.architectures import ARCHITECTURES
+from psm_export.sources.drawn import drawn, write_published
 from psm_stream.bundle import CHECK, open_bundle
 from psm_stream.encoder import open_encoder
 from psm_stream.errors import BundleError, ConfigError, DeviceError, ParityFailed, PsmError

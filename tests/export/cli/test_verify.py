@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from psm_export.cli.verify import job
-from psm_export.drawn import write_published
+from psm_export.sources.drawn import write_published
 from psm_stream.errors import BundleError, ConfigError, DigestMismatch, ParityFailed
 
 Replace = Callable[[str, bytes], None]

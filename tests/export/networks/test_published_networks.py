@@ -8,11 +8,11 @@ import torch
 from tests.export.networks import slow
 from torch import nn
 
-from psm_export.architectures import Name
-from psm_export.drawn import drawn_state
 from psm_export.networks.fabnet import FabNet
 from psm_export.networks.resnet18 import TemporalConsistency
 from psm_export.networks.tcae import TcaeEncoder
+from psm_export.sources.architectures import Name
+from psm_export.sources.drawn import drawn_state
 
 NETWORKS: list[tuple[Name, type[nn.Module], int]] = [
     ("fab-net-encoder", FabNet, 4_887_904),

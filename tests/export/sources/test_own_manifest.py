@@ -8,7 +8,7 @@ import pytest
 import yaml
 from tests.export.own_models import crops, manifest
 
-from psm_export.own_manifest import alignment_of, find_manifest, read_expected, read_own_manifest
+from psm_export.sources.own_manifest import alignment_of, find_manifest, read_expected, read_own_manifest
 from psm_stream.errors import ConfigError
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from psm_export.check import Check, read_check, sampled
 from psm_export.crops import Sample
-from psm_export.gate import Held, blame, broken_limits, judge, worst_layer, yardstick
 from psm_export.model import Crops, Model
-from psm_export.parity import measure_parity, spread
+from psm_export.parity.check import Check, read_check, sampled
+from psm_export.parity.figures import measure_parity, spread
+from psm_export.parity.gate import Held, blame, broken_limits, judge, worst_layer, yardstick
 from psm_stream.bundle import ENCODER, EncoderBundle
 from psm_stream.encoder import Encoder
 from psm_stream.errors import BundleError

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from psm_export.graph import close
-from psm_export.pixel_part import CROPS, PixelPart
+from psm_export.graphs.pixel_part import CROPS, PixelPart
 from psm_stream.errors import BundleError
 
 EMBEDDING = "embedding"

@@ -19,9 +19,9 @@ from tests.export.own_models import SIZE_PX, crops, network, obvious, write_mani
 from torch import Tensor, nn
 from torch.export import Dim
 
-from psm_export.program import load_program, read_program
-from psm_export.program_archive import cleaned
-from psm_export.program_text import check_expression
+from psm_export.sources.program import load_program, read_program
+from psm_export.sources.program_archive import cleaned
+from psm_export.sources.program_text import check_expression
 from psm_stream.errors import BundleError, CheckpointError
 
 

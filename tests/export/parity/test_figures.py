@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from psm_export.parity import clusters_kept, cosines, measure_parity, neighbours_kept, spread
+from psm_export.parity.figures import clusters_kept, cosines, measure_parity, neighbours_kept, spread
 
 
 def test_parity_figures() -> None:

@@ -8,10 +8,10 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from psm_export.crops import photograph
-from psm_export.drawn import drawn
-from psm_export.gate import LIMITS, blame, check_batches, hold, judge, layers_off, refuse, yardstick
 from psm_export.graph import Graph
 from psm_export.model import Crops, Model
+from psm_export.parity.gate import LIMITS, blame, check_batches, hold, judge, layers_off, refuse, yardstick
+from psm_export.sources.drawn import drawn
 from psm_stream.bundle import Precision
 from psm_stream.errors import BundleError
 

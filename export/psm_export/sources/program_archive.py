@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from psm_export.program_text import check_operator, check_spec, check_strings
+from psm_export.sources.program_text import check_operator, check_spec, check_strings
 from psm_stream.errors import CheckpointError
 
 LARGEST = 2_000_000_000

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from psm_export import facecycle, reference
-from psm_export.facecycle_model import facecycle_model
 from psm_export.model import About
+from psm_export.sources.facecycle_model import facecycle_model
 from psm_stream.errors import BundleError
 
-GOLDEN = Path(os.environ.get("PSM_GOLDEN", Path(__file__).resolve().parents[3] / "shared" / "golden"))
+GOLDEN = Path(os.environ.get("PSM_GOLDEN", Path(__file__).resolve().parents[4] / "shared" / "golden"))
 ABOUT = About(name="a", architecture=facecycle.ARCHITECTURE)
 Weights = dict[str, NDArray[np.float32]]
 

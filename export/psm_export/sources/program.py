@@ -13,9 +13,10 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx import Node
 
-from psm_export.graph_editing import one_line
+from psm_export.graphs.graph_editing import one_line
+from psm_export.graphs.to_onnx import Exported, quiet, to_onnx
 from psm_export.model import Crops, Model
-from psm_export.own_manifest import (
+from psm_export.sources.own_manifest import (
     OwnManifest,
     about_own,
     alignment_of,
@@ -23,10 +24,9 @@ from psm_export.own_manifest import (
     read_expected,
     read_own_manifest,
 )
-from psm_export.program_archive import cleaned
-from psm_export.to_onnx import Exported, quiet, to_onnx
-from psm_export.torch_reference import TorchReference, Values, values_of_program
-from psm_export.user import fed
+from psm_export.sources.program_archive import cleaned
+from psm_export.sources.torch_reference import TorchReference, Values, values_of_program
+from psm_export.sources.user import fed
 from psm_stream.bundle import Alignment
 from psm_stream.errors import BundleError, CheckpointError
 

@@ -20,9 +20,9 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import JsonValue
 
 from psm_export.graph import close
-from psm_export.graph_editing import EMBEDDING, rename
+from psm_export.graphs.graph_editing import EMBEDDING, rename
+from psm_export.graphs.pixel_part import CROPS
 from psm_export.model import About, Crops, Model, Pixels
-from psm_export.pixel_part import CROPS
 from psm_stream.bundle import Alignment
 from psm_stream.errors import ConfigError
 

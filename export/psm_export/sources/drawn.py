@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from psm_export.architectures import ARCHITECTURES, Name
 from psm_export.crops import photograph
 from psm_export.model import About, Model
-from psm_export.published import State, network_of, published_model
+from psm_export.sources.architectures import ARCHITECTURES, Name
+from psm_export.sources.published import State, network_of, published_model
 
 _COUNTER = ".num_batches_tracked"
 _FACES = 3

@@ -35,7 +35,7 @@ def open_model(paths: Sequence[Path], manifest: Path | None = None, alignment: A
         )
     if len(paths) == 1:
         return _open(paths[0], manifest, alignment)
-    from psm_export.ensemble import ensemble
+    from psm_export.sources.ensemble import ensemble
 
     parts = []
     for number, path in enumerate(paths, start=1):
@@ -53,15 +53,15 @@ def _open(path: Path, manifest: Path | None, alignment: Alignment | None) -> Mod
         return _open_folder(path, alignment)
     suffix = path.suffix.lower()
     if suffix == ".onnx":
-        from psm_export.user import read_onnx
+        from psm_export.sources.user import read_onnx
 
         return read_onnx(path, manifest, alignment)
     if suffix == ".pt2":
-        from psm_export.program import read_program
+        from psm_export.sources.program import read_program
 
         return read_program(path, manifest, alignment)
     if suffix in TORCH_FILES:
-        from psm_export.published import read_published
+        from psm_export.sources.published import read_published
 
         return read_published(path, alignment)
     raise ConfigError(f"{path}: {_kind(path)} is nothing that can be exported; {_ACCEPTED}")
@@ -70,7 +70,7 @@ def _open(path: Path, manifest: Path | None, alignment: Alignment | None) -> Mod
 def _open_folder(path: Path, alignment: Alignment | None) -> Model:
     if (path / _CHECKPOINT).is_file():
         from psm_export.checkpoint import read_checkpoint
-        from psm_export.facecycle_model import of_checkpoint
+        from psm_export.sources.facecycle_model import of_checkpoint
 
         return of_checkpoint(read_checkpoint(path), alignment)
     if (path / MANIFEST).is_file():

@@ -10,9 +10,9 @@ import pytest
 from tests.export.own_models import write, write_manifest
 
 from psm_export import reference
-from psm_export.drawn import write_published
+from psm_export.parity.tracing import layer_names, layer_values
 from psm_export.sources import open_model
-from psm_export.tracing import layer_names, layer_values
+from psm_export.sources.drawn import write_published
 from psm_stream.bundle import Alignment, general_bundle
 from psm_stream.errors import CheckpointError, ConfigError
 
@@ -96,7 +96,17 @@ def test_errors_of_parts_keep_their_kind(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported_before_it_is_needed() -> None:
-    modules = ["cli", "checkpoint", "facecycle", "quantise", "write", "sources", "architectures", "user", "ensemble"]
+    modules = [
+        "cli.entry",
+        "cli.make",
+        "checkpoint",
+        "facecycle",
+        "quantise",
+        "write",
+        "sources",
+        "sources.user",
+        "sources.ensemble",
+    ]
     code = f"import sys, importlib\nfor name in {modules}: importlib.import_module('psm_export.' + name)\n"
     code += "raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

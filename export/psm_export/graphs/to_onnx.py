@@ -21,9 +21,9 @@ from onnx import TensorProto
 from torch.export import Dim, ExportedProgram
 
 from psm_export.graph import OPSET
-from psm_export.graph_editing import EMBEDDING, add_biases, end_in_embedding, joined, one_line, rename
+from psm_export.graphs.graph_editing import EMBEDDING, add_biases, end_in_embedding, joined, one_line, rename
+from psm_export.graphs.pixel_part import Layout, PixelPart, PixelType
 from psm_export.model import Pixels
-from psm_export.pixel_part import Layout, PixelPart, PixelType
 from psm_stream.errors import BundleError
 
 _LAYERS = ("Conv", "Gemm", "MatMul")

@@ -7,8 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from psm_export.graph import close
+from psm_export.graphs.pixel_part import CROPS, PixelPart
 from psm_export.model import IMAGENET_DEVIATION, IMAGENET_MEAN, Pixels
-from psm_export.pixel_part import CROPS, PixelPart
 
 PLAIN = Pixels(8, "RGB", (0, 0, 0), (1, 1, 1))
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.numpy import save as safetensors
 
-from psm_export import torch_file
-from psm_export.torch_file import read_torch_file
+from psm_export.sources import torch_file
+from psm_export.sources.torch_file import read_torch_file
 from psm_stream.errors import CheckpointError
 
 FORMATS = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "stream"])

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.export.own_models import crops, network, obvious, write, write_manifest
 
 from psm_export.model import Model
-from psm_export.tracing import layer_names, layer_values
-from psm_export.user import read_onnx
+from psm_export.parity.tracing import layer_names, layer_values
+from psm_export.sources.user import read_onnx
 from psm_stream.errors import BundleError, ConfigError
 from psm_stream.onnx_file import check_self_contained
 

@@ -9,13 +9,13 @@ import onnxruntime
 import pytest
 from tests.export.own_models import SIZE_PX, crops, network, obvious, write
 
-from psm_export.drawn import drawn
-from psm_export.ensemble import _smaller, _smaller_constants, ensemble
 from psm_export.graph import close
 from psm_export.model import Model
+from psm_export.parity.tracing import layer_names, layer_values
 from psm_export.sources import open_model
-from psm_export.tracing import layer_names, layer_values
-from psm_export.user import read_onnx
+from psm_export.sources.drawn import drawn
+from psm_export.sources.ensemble import _smaller, _smaller_constants, ensemble
+from psm_export.sources.user import read_onnx
 from psm_stream.errors import ConfigError
 
 

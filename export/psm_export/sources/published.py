@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from psm_export.architectures import ARCHITECTURES, Name
-from psm_export.facecycle_model import facecycle_model
+from psm_export.graphs.to_onnx import Exported, program_of, to_onnx
 from psm_export.model import About, Crops, Model
 from psm_export.networks.fabnet import FabNet
 from psm_export.networks.facecycle import Encoder
 from psm_export.networks.resnet18 import TemporalConsistency
 from psm_export.networks.tcae import TcaeEncoder
-from psm_export.to_onnx import Exported, program_of, to_onnx
-from psm_export.torch_file import read_torch_file
-from psm_export.torch_reference import TorchReference, Values, values_of_program
+from psm_export.sources.architectures import ARCHITECTURES, Name
+from psm_export.sources.facecycle_model import facecycle_model
+from psm_export.sources.torch_file import read_torch_file
+from psm_export.sources.torch_reference import TorchReference, Values, values_of_program
 from psm_stream.bundle import Alignment
 from psm_stream.errors import CheckpointError
 

@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 
 from psm_export.model import Crops, Model
-from psm_export.parity import Vectors, clusters_kept, cosines, measure_parity, spread
-from psm_export.tracing import Layers, layer_values
+from psm_export.parity.figures import Vectors, clusters_kept, cosines, measure_parity, spread
+from psm_export.parity.tracing import Layers, layer_values
 from psm_stream.bundle import Parity, Precision
 from psm_stream.devices import CPU, Device, open_session
 from psm_stream.errors import ParityFailed

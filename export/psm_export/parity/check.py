@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from psm_export.crops import photograph
 from psm_export.model import Crops, Model
-from psm_export.tracing import layer_names, layer_values
+from psm_export.parity.tracing import layer_names, layer_values
 from psm_stream.bundle import CHECK, EncoderBundle
 from psm_stream.errors import BundleError
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from psm_export import facecycle
-from psm_export.architectures import ARCHITECTURES
 from psm_export.checkpoint import ENCODER, EncoderCheckpoint
 from psm_export.facecycle import Weights
 from psm_export.model import About, Crops, Model
 from psm_export.networks.facecycle import Encoder
-from psm_export.torch_reference import TorchReference, Values, values_of_layers
+from psm_export.sources.architectures import ARCHITECTURES
+from psm_export.sources.torch_reference import TorchReference, Values, values_of_layers
 from psm_stream.bundle import Alignment
 
 

@@ -18,7 +18,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from psm_export.graph_editing import (
+from psm_export.graphs.graph_editing import (
     EMBEDDING,
     add_biases,
     constants_as_initialisers,
@@ -27,9 +27,10 @@ from psm_export.graph_editing import (
     one_line,
     rename,
 )
+from psm_export.graphs.pixel_part import CROPS, PixelPart
 from psm_export.model import Crops, Model
-from psm_export.onnx_safety import load_model, of_our_opset
-from psm_export.own_manifest import (
+from psm_export.sources.onnx_safety import load_model, of_our_opset
+from psm_export.sources.own_manifest import (
     InputKeys,
     OwnManifest,
     about_own,
@@ -38,7 +39,6 @@ from psm_export.own_manifest import (
     read_expected,
     read_own_manifest,
 )
-from psm_export.pixel_part import CROPS, PixelPart
 from psm_stream.bundle import Alignment
 from psm_stream.errors import BundleError
 

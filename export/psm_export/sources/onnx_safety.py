@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, inliner, version_converter
 
 from psm_export.graph import OPSET
-from psm_export.graph_editing import graphs_of, one_line
+from psm_export.graphs.graph_editing import graphs_of, one_line
 from psm_stream.errors import BundleError
 
 LARGEST = 2_000_000_000

@@ -1,0 +1,1 @@
+"""Graphs that PyTorch writes, made into what a bundle holds."""
