@@ -82,3 +82,57 @@ def test_an_output_without_a_range_stays_float(rng: np.random.Generator) -> None
     y = x @ weight.T + bias
     model = linear_model(weight, bias)
     np.testing.assert_allclose(run(quantise(model, {"x": (-1, 254)}), x), np.where(y > 0, y, 0.1 * y), rtol=1e-5)
+
+
+def chain(second: str, rng: np.random.Generator) -> ModelProto:
+    """float [N, 4, 6, 6] -> grouped Conv without bias -> Relu -> flat -> linear, of one kind or the other."""
+    convolution = {"kernel_shape": [3, 3], "group": 2, "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    linear = ["f", "v", "b"] if second == "Gemm" else ["f", "v"]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], **convolution),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node(second, linear, ["y"]),
+    ]
+    drawn = {"w": (8, 2, 3, 3), "v": (72, 5), "b": (5,)}
+    tensors = [numpy_helper.from_array(rng.standard_normal(shape, np.float32), name) for name, shape in drawn.items()]
+    ends = [
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 5])],
+    ]
+    kept = [tensor for tensor in tensors if any(tensor.name in node.input for node in nodes)]
+    return close(helper.make_graph(nodes, "chain", *ends, kept))
+
+
+@pytest.mark.parametrize("second", ["Gemm", "MatMul"])
+def test_groups_strides_missing_biases_and_untransposed_weights(second: str, rng: np.random.Generator) -> None:
+    model = chain(second, rng)
+    assert quantised_tensors(model) == ["x", "r", "f", "y"], "behind the ReLU, not before it"
+    x = rng.uniform(-1, 1, (20, 4, 6, 6)).astype(np.float32)
+    wanted = run(model, x)
+    made = quantise(model, {"x": (-1, 1), "r": (0, 8), "f": (0, 8)})
+    error = np.abs(run(made, x) - wanted)
+    assert 0 < error.mean() < 0.03 * np.abs(wanted).mean()
+    left = quantise(model, {"f": (0, 8)}, float_layers=["c"])
+    assert [node.op_type for node in left.graph.node].count("QuantizeLinear") == 1
+    assert 0 < np.abs(run(left, x) - wanted).mean() < error.mean()
+
+
+def test_layers_that_cannot_be_done_stay_in_float(rng: np.random.Generator) -> None:
+    """Weights that two layers share, computed weights, and a Gemm that scales."""
+    model = linear_model(rng.standard_normal((4, 4), np.float32), np.zeros(4, np.float32))
+    shared = ModelProto()
+    shared.CopyFrom(model)
+    shared.graph.node.insert(0, helper.make_node("Gemm", ["x", "w", "b"], ["x2"], transB=1))
+    shared.graph.node[1].input[0] = "x2"
+    scaled = ModelProto()
+    scaled.CopyFrom(model)
+    scaled.graph.node[0].attribute.append(helper.make_attribute("alpha", 0.5))
+    computed = ModelProto()
+    computed.CopyFrom(model)
+    computed.graph.node.insert(0, helper.make_node("Neg", ["w"], ["w2"]))
+    computed.graph.node[1].input[1] = "w2"
+    for other in (shared, scaled, computed):
+        assert quantised_tensors(other) == []
+        x = rng.standard_normal((3, 4), np.float32)
+        np.testing.assert_array_equal(run(quantise(other, {}), x), run(other, x))
