@@ -27,6 +27,8 @@ PLACES = 24
 """Places of a map that a convolution is looked at, in each crop."""
 _CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8)
 """Shares of the largest weight that the last step may stand for."""
+LARGEST = 2400
+"""Inputs of a layer, beyond which it is left to the nearest step: time grows with their cube, 10 s for 4,600."""
 _BLOCK = 64
 """Inputs that are rounded before the error is spread over all that follow."""
 
@@ -66,6 +68,8 @@ def can_round(layer: Layer) -> bool:
     plain = {"group": 1, "auto_pad": b"NOTSET", "dilations": [1, 1]}
     attributes = {one.name: helper.get_attribute_value(one) for one in layer.node.attribute}
     is_image = layer.node.op_type == "Conv"
+    if layer.weight.size > LARGEST * layer.weight.shape[layer.axis]:
+        return False
     return (not is_image or layer.weight.ndim == 4) and all(
         attributes.get(name, value) == value for name, value in plain.items()
     )
