@@ -37,8 +37,8 @@ def build(weights: Weights, precision: Precision, calibration: Crops, kept: floa
         return model
     ranges, embeddings = _calibrate(weights, quantise.quantised_tensors(model), calibration)
     if kept is not None:
-        return quantise.quantise(model, _shrunk(ranges, kept))
-    candidates = [quantise.quantise(model, _shrunk(ranges, share)) for share in _SHARES]
+        return quantise.quantise(model, shrunk(ranges, kept))
+    candidates = [quantise.quantise(model, shrunk(ranges, share)) for share in _SHARES]
     errors = [float(np.abs(run(candidate, calibration) - embeddings).mean()) for candidate in candidates]
     return candidates[errors.index(min(errors))]
 
@@ -98,7 +98,7 @@ def _calibrate(weights: Weights, names: list[str], crops: Crops) -> tuple[quanti
     return {name: (low[name], high[name]) for name in names}, np.concatenate(embeddings)
 
 
-def _shrunk(ranges: quantise.Ranges, kept: float) -> quantise.Ranges:
+def shrunk(ranges: quantise.Ranges, kept: float) -> quantise.Ranges:
     """Keep a share of each range but that of the pixels, which is known however pictures are exposed."""
     shrunk = {name: (kept * low, kept * high) for name, (low, high) in ranges.items()}
     return {**shrunk, "pixels": facecycle.pixel_range()}

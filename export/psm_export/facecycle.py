@@ -24,8 +24,11 @@ SIZE_PX = 64
 DIMENSION = 256
 LEAK = 0.1
 """Slope of LeakyReLU below zero."""
-FLOAT_LAYERS = ("conv1.0", "layer2_1.0", "layer2_2.0", "layer3_2.2", "expresscode.0", "expresscode.2")
-"""What stays in float in an int8 model that is made without a search: what the search chose for the general model."""
+_FLOAT = ("conv1.0", "layer2_1.0", "layer2_2.0", "layer3_2.2", "expresscode.0", "expresscode.2")
+_ATTENTION = tuple(f"{layer}.{part}" for layer in ("layer1.2", "layer2_1.2") for part in ("g", "theta", "phi"))
+FLOAT_LAYERS = (_FLOAT, (*_FLOAT, *_ATTENTION, "layer2_2.2", "layer3_1.0", "layer3_1.2", "layer3_2.0"))
+"""What stays in float in an int8 model that is made without a search: what the search chose for the general model, with
+a small budget and with a large one. The first makes it 3.3 times as fast as PyTorch, the second 2.7 times."""
 PIXEL_MEAN = np.array([0.485, 0.456, 0.406]) * 255
 PIXEL_DEVIATION = np.array([0.229, 0.224, 0.225]) * 255
 """[3] RGB, ImageNet's, in grey levels of 255."""

@@ -31,9 +31,9 @@ from psm_export.parity.gate import (
     layers_off,
     refuse,
 )
-from psm_export.precisions import CONVERTERS
+from psm_export.precisions import CONVERTERS, Converted
 from psm_export.timing import median_ms
-from psm_export.write import describe_model, write_bundle
+from psm_export.write import describe, write_bundle
 from psm_stream.bundle import Manifest, Parity, Precision
 from psm_stream.errors import BundleError, ParityFailed
 
@@ -80,18 +80,22 @@ def float_graph(to: Yardstick) -> onnx.ModelProto:
 
 
 def convert(to: Yardstick, graph: onnx.ModelProto, precision: Precision, calibration: Crops, tell: Tell) -> Candidate:
-    """Bring a float32 graph that was held to a precision, and hold that, over the crops and the bundle's own.
+    """Bring a float32 graph that was held to a precision, and hold that.
 
     Raises ParityFailed: it breaks the precision's limits. BundleError: it cannot be converted or run.
     """
-    converted = CONVERTERS[precision](graph, calibration, tell)
-    held = hold(to, converted.graph, precision)
+    return held(to, CONVERTERS[precision](graph, calibration, tell), precision)
+
+
+def held(to: Yardstick, converted: Converted, precision: Precision) -> Candidate:
+    """Hold a converted graph, over the yardstick's crops and the bundle's own. Raises as `convert` does."""
+    measured = hold(to, converted.graph, precision)
     check = checking.make_check(to.model, converted.graph)
-    failures = held.failures or _on_photograph(check, converted.graph, precision)
+    failures = measured.failures or _on_photograph(check, converted.graph, precision)
     if failures:
         blamed = blame(to.model, converted.graph, to.crops, is_rescaled=precision == "int8")
-        raise refuse(to.model.about.name, precision, Held(held.parity, failures), blamed)
-    parity = held.parity.model_copy(update={"float_nodes": converted.float_nodes})
+        raise refuse(to.model.about.name, precision, Held(measured.parity, failures), blamed)
+    parity = measured.parity.model_copy(update={"float_nodes": converted.float_nodes})
     return Candidate(precision, converted.graph, parity, checking.to_bytes(check))
 
 
@@ -113,9 +117,9 @@ def fastest(to: Yardstick, graph: onnx.ModelProto, calibration: Crops, tell: Tel
     return best, timed
 
 
-def make_bundle(folder: Path, model: Model, candidate: Candidate, name: str) -> Manifest:
+def make_bundle(folder: Path, model: Model, candidate: Candidate, name: str, made_by: str = "psm-export") -> Manifest:
     """Write the bundle. Raises BundleError: there is one already, or the folder cannot be written."""
-    about = describe_model(model, name, candidate.precision)
+    about = describe(model, name, candidate.precision, made_by)
     return write_bundle(folder, candidate.graph, about, candidate.parity, candidate.check)
 
 

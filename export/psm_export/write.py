@@ -14,8 +14,6 @@ from onnx import numpy_helper
 from pydantic import JsonValue
 
 import psm_stream
-from psm_export import facecycle
-from psm_export.checkpoint import EncoderCheckpoint
 from psm_export.model import Model
 from psm_stream.align import template
 from psm_stream.bundle import (
@@ -58,7 +56,7 @@ class Description:
     alignment: Alignment = OURS
 
 
-def describe_model(model: Model, name: str, precision: Precision, created_by: str = "psm-export") -> Description:
+def describe(model: Model, name: str, precision: Precision, created_by: str = "psm-export") -> Description:
     """Take what a model says of itself into the manifest of its bundle. name: of the bundle."""
     about = model.about
     return Description(
@@ -76,27 +74,6 @@ def describe_model(model: Model, name: str, precision: Precision, created_by: st
         training_data=about.training_data,
         made_from=about.made_from,
         alignment=model.alignment,
-    )
-
-
-def describe(
-    checkpoint: EncoderCheckpoint, name: str, precision: Precision, created_by: str = "psm-export"
-) -> Description:
-    """Take what a checkpoint says of itself into the manifest of its encoder's bundle. name: of the bundle."""
-    about = checkpoint.about
-    untrained = "" if about.is_trained else "UNTRAINED: its weights are as they were drawn"
-    return Description(
-        name=name,
-        note="; ".join(filter(None, (untrained, about.note))),
-        architecture=facecycle.ARCHITECTURE,
-        normalisation="inside the graph: ImageNet mean and deviation",
-        precision=precision,
-        trained=about.is_trained,
-        licence=about.licence,
-        created_by=created_by,
-        training={**about.training, "epoch": about.epoch, "step": about.step, "checkpoint": about.model_id},
-        parent=about.parent,
-        person=about.person,
     )
 
 
