@@ -108,11 +108,16 @@ class Parity(_Section):
     clusters_kept: float | None = Field(default=None, ge=0, le=1)
     """Share of the crops that fall into the same cluster as by the reference."""
     of: Text = ""
-    """What the crops are of, in words."""
+    """How many crops of what, in words."""
     provider: Text = ""
     """Execution provider that ran the graph when this was measured."""
     float_nodes: tuple[Text, ...] = ()
     """Layers that an int8 model keeps in float."""
+
+    @property
+    def over(self) -> str:
+        """How many crops were compared, and of what, in words."""
+        return self.of or f"{self.crops} crops"
 
 
 class Manifest(_Section):

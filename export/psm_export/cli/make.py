@@ -112,7 +112,7 @@ def _report(out: Path, manifest: Manifest, tried: Sequence[Tried]) -> list[str]:
     shares = "".join(f", {name} kept {share:.1%}" for name, share in kept if share is not None)
     lines.append(
         f"{out}: model {manifest.model_id}, {manifest.precision}, {manifest.input.size_px} px to "
-        f"{manifest.output.dimension} numbers; over {parity.crops} crops ({parity.of}) off by at most "
+        f"{manifest.output.dimension} numbers; over {parity.over}: off by at most "
         f"{parity.max_abs:g}, cosine {parity.cosine_mean:.5f}, smallest {parity.cosine:.5f}{shares}"
     )
     if parity.float_nodes:

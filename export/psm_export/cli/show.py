@@ -36,7 +36,7 @@ def _text(folder: Path, manifest: Manifest) -> str:
         "trained on": "; ".join(manifest.training_data) or "not known",
         "made from": ", ".join(f"{key} {value}" for key, value in manifest.made_from.items()) or "not said",
         "made by": manifest.created_by,
-        "parity": f"{parity.reference}; {parity.crops} crops{f' ({parity.of})' if parity.of else ''}: off by at most "
+        "parity": f"{parity.reference}; {parity.over}: off by at most "
         f"{parity.max_abs:g}, mean {parity.mean_abs:g}, smallest cosine {parity.cosine:g}",
         "in float": ", ".join(parity.float_nodes) or ("none" if manifest.precision == "int8" else "all"),
         "files": ", ".join(f"{name} {digest[:12]}" for name, digest in manifest.files.items()) + " (checked)",

@@ -73,7 +73,7 @@ def _figures(encoder: Encoder, verdict: Verdict) -> dict[str, Any]:
         "device": encoder.device,
         "provider": encoder.provider,
         "crops": parity.crops,
-        "of": parity.of,
+        "of": parity.over,
         "reference": parity.reference,
         "figures": {
             "largest difference": [parity.max_abs / unit, limits.largest, "at most, spreads"],
@@ -95,8 +95,7 @@ def _text(folder: Path, encoder: Encoder, table: dict[str, Any]) -> str:
     files = len(encoder.bundle.manifest.files)
     lines = [
         f"{folder}: model {table['model_id']}, {table['precision']}, on {table['provider']} ({encoder.why})",
-        f"digests of {files} files as the manifest says; {table['crops']} crops of {table['of']}, against "
-        f"{table['reference']}",
+        f"digests of {files} files as the manifest says; {table['of']}, against {table['reference']}",
     ]
     for name, (value, limit, how) in table["figures"].items():
         bound, _, unit = how.partition(",")

@@ -43,7 +43,7 @@ def verify(encoder: Encoder) -> Verdict:
         held = judge(check.embeddings, given, precision, ("", "", encoder.provider))
         return Verdict(held, spread(check.embeddings), _departed(bundle, check))
     words = bundle.manifest.parity.reference
-    parity = measure_parity(check.embeddings, given, words, "a photograph").model_copy(
+    parity = measure_parity(check.embeddings, given, words, f"{len(given)} crops of a photograph").model_copy(
         update={"provider": encoder.provider}
     )
     failures = broken_limits(check.embeddings, given, parity, precision)
