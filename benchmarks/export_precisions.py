@@ -110,7 +110,7 @@ def made(model: Model, calibration: Crops) -> dict[str, tuple[onnx.ModelProto, t
     graphs = {}
     for precision, converter in CONVERTERS.items():
         say(precision)
-        converted = converter(graph, calibration, lambda _done, _of, words: say(f"  {words}"))
+        converted = next(converter(graph, calibration, lambda _done, _of, words: say(f"  {words}")))
         graphs[precision] = converted.graph, converted.float_nodes
     say("quantize_static")
     graphs["quantize_static"] = peer(graph, calibration), ()

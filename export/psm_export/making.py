@@ -84,7 +84,13 @@ def convert(to: Yardstick, graph: onnx.ModelProto, precision: Precision, calibra
 
     Raises ParityFailed: it breaks the precision's limits. BundleError: it cannot be converted or run.
     """
-    return held(to, CONVERTERS[precision](graph, calibration, tell), precision)
+    refused = ParityFailed(f"{to.model.about.name}: there is no {precision} form of it")
+    for converted in CONVERTERS[precision](graph, calibration, tell):
+        try:
+            return held(to, converted, precision)
+        except ParityFailed as error:
+            refused = error  # another form may pass, with more in float
+    raise refused
 
 
 def held(to: Yardstick, converted: Converted, precision: Precision) -> Candidate:

@@ -28,6 +28,7 @@ from psm_stream.bundle import (
     OutputSpec,
     Parity,
     Precision,
+    manifest_digest,
 )
 from psm_stream.errors import BundleError
 
@@ -125,6 +126,8 @@ def write_bundle(
         licence=about.licence,
         created_by=f"{about.created_by}, psm-stream {psm_stream.__version__}",
     )
+    tree = manifest.model_dump(mode="json", by_alias=True)
+    manifest = manifest.model_copy(update={"digest": manifest_digest(tree)})
     text = f"{manifest.model_dump_json(by_alias=True, indent=2)}\n"
     _write_new(folder, {**files, MANIFEST: text.encode()})
     return manifest

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import PydanticCustomError
@@ -150,6 +151,8 @@ class Manifest(_Section):
     """The file that the weights came from: its kind, name, sha256 and what it asked for; free in form."""
     parity: Parity
     licence: Text = Field(min_length=1)
+    digest: Sha256 | None = None
+    """`manifest_digest` of all the other keys; schema 1 has none."""
     created_by: Text = Field(min_length=1)
 
     @property
@@ -184,6 +187,12 @@ class EncoderBundle:
                 f"{self.manifest.files[name][:12]}...; the file was changed or cut off, copy the whole folder again"
             )
         return content
+
+
+def manifest_digest(tree: Mapping[str, Any]) -> str:
+    """Sha256 of a manifest's keys but `digest`, as JSON without blanks, keys in order and letters in ASCII."""
+    said = {key: value for key, value in tree.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def general_bundle() -> Path:
@@ -225,9 +234,15 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"encoder bundle {folder}: {MANIFEST} is not JSON: {' '.join(str(error).split())}") from None
     _check_schema(folder, tree)
     try:
-        return Manifest.model_validate_json(text)
+        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         raise BundleError(f"encoder bundle {folder}: {MANIFEST}: {_first(error)}") from None
+    if manifest.schema_version > 1 and manifest.digest != manifest_digest(tree):
+        raise DigestMismatch(
+            f"encoder bundle {folder}: {MANIFEST} does not have the digest that it names; it was changed or damaged, "
+            "copy the whole folder again, or make the bundle again with what you want it to say"
+        )
+    return manifest
 
 
 def _check_schema(folder: Path, tree: object) -> None:

@@ -1,16 +1,31 @@
-"""Fakes for tests, of this package and of programs that use it: a clock set by hand, numbered pictures, a source."""
+"""Fakes for tests, of this package and of programs that use it: a clock set by hand, numbered pictures, a source,
+bundles that say something else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from psm_stream.bundle import MANIFEST, manifest_digest
 from psm_stream.errors import SourceError
 from psm_stream.sources import Picture, Skipped
 from psm_stream.values import NAN, Image
 
 _BITS = 16
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a bundle's manifest.json says, and its own digest with it."""
+    path = folder / MANIFEST
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    change(tree)
+    if "digest" in tree:
+        tree["digest"] = manifest_digest(tree)
+    path.write_text(json.dumps(tree), encoding="utf-8")
 
 
 class ManualClock:

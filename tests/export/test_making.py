@@ -42,19 +42,27 @@ def disturbed(graph: onnx.ModelProto, factor: float) -> onnx.ModelProto:
 def test_a_conversion_that_passes_says_what_stayed_in_float(
     to: Yardstick, graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "CONVERTERS", {"int8": lambda *_: Converted(graph, ("conv1.0",))})
+    monkeypatch.setattr(making, "CONVERTERS", {"int8": lambda *_: iter([Converted(graph, ("conv1.0",))])})
     candidate = convert(to, graph, "int8", to.crops, quietly)
     assert candidate.parity.float_nodes == ("conv1.0",)
     assert candidate.parity.over == "24 crops of a photograph"
     assert candidate.check
 
 
+def test_what_does_not_pass_is_followed_by_the_next(
+    to: Yardstick, graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forms = [Converted(disturbed(graph, 1.5)), Converted(graph, ("conv1.0",)), Converted(graph)]
+    monkeypatch.setattr(making, "CONVERTERS", {"int8": lambda *_: iter(forms)})
+    assert convert(to, graph, "int8", to.crops, quietly).parity.float_nodes == ("conv1.0",)
+
+
 def test_the_fastest_is_taken_of_those_that_pass_alone(
     to: Yardstick, graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wrong one would be the fastest."""
-    table = {"fp32": lambda *_: Converted(graph), "fp16": lambda *_: Converted(graph)}
-    monkeypatch.setattr(making, "CONVERTERS", {**table, "int8": lambda *_: Converted(disturbed(graph, 1.5))})
+    table = {"fp32": lambda *_: iter([Converted(graph)]), "fp16": lambda *_: iter([Converted(graph)])}
+    monkeypatch.setattr(making, "CONVERTERS", {**table, "int8": lambda *_: iter([Converted(disturbed(graph, 1.5))])})
     monkeypatch.setattr(making, "median_ms", lambda graphs, _: [5.0, 3.0, 1.0][: len(graphs)])
     best, tried = fastest(to, graph, to.crops, quietly)
     assert best.precision == "fp16"
@@ -67,7 +75,7 @@ def test_where_none_passes_there_is_nothing(
     to: Yardstick, graph: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = disturbed(graph, 2.0)
-    monkeypatch.setattr(making, "CONVERTERS", dict.fromkeys(ORDER, lambda *_: Converted(wrong)))
+    monkeypatch.setattr(making, "CONVERTERS", dict.fromkeys(ORDER, lambda *_: iter([Converted(wrong)])))
     with pytest.raises(ParityFailed, match="no precision passes, nothing was written: fp32 does not pass"):
         fastest(to, graph, to.crops, quietly)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from psm_stream.bundle import MANIFEST, general_bundle, open_bundle
 from psm_stream.people_keep import keep
+from psm_stream.testing import edit_manifest
 
 GENERAL_ID = open_bundle(general_bundle()).manifest.model_id
 
@@ -28,9 +29,9 @@ def worker_out(out: Path, model_id: str, parent: str = GENERAL_ID, weights: Path
     else:
         shutil.copytree(weights, out / "checkpoint")
         checkpoint_id = json.loads((weights / "checkpoint.json").read_text())["model_id"]
-    manifest = json.loads((general_bundle() / MANIFEST).read_text())
-    manifest |= {"model_id": model_id, "parent": parent, "person": "ada", "training": {"checkpoint": checkpoint_id}}
-    (out / "bundle" / MANIFEST).write_text(json.dumps(manifest))
+    shutil.copyfile(general_bundle() / MANIFEST, out / "bundle" / MANIFEST)
+    about = {"model_id": model_id, "parent": parent, "person": "ada", "training": {"checkpoint": checkpoint_id}}
+    edit_manifest(out / "bundle", lambda tree: tree.update(about))
     adaptation = {
         "schema": 1,
         "accepted": True,

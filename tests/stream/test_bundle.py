@@ -12,6 +12,7 @@ import pytest
 from psm_stream import __version__
 from psm_stream.bundle import CHECK, ENCODER, SCHEMA, general_bundle, open_bundle
 from psm_stream.errors import BundleError, DigestMismatch
+from psm_stream.testing import edit_manifest
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -24,13 +25,6 @@ def digest(content: bytes) -> str:
 def folder(tmp_path: Path) -> Path:
     """A copy of the general bundle, to be damaged."""
     return Path(shutil.copytree(general_bundle(), tmp_path / "bundle"))
-
-
-def edit_manifest(folder: Path, edit: Edit) -> None:
-    path = folder / "manifest.json"
-    tree = json.loads(path.read_text(encoding="utf-8"))
-    edit(tree)
-    path.write_text(json.dumps(tree), encoding="utf-8")
 
 
 def refusal(folder: Path, kind: type[BundleError] = BundleError) -> str:
@@ -225,3 +219,39 @@ def test_no_manifest_points_out_of_its_folder(folder: Path, name: str) -> None:
 def test_wrong_values_are_named(folder: Path, edit: Edit, said: str) -> None:
     edit_manifest(folder, edit)
     assert said in refusal(folder)
+
+
+def test_a_flipped_bit_in_the_manifest_is_found(folder: Path) -> None:
+    path = folder / "manifest.json"
+    whole = path.read_bytes()
+    places = [place for place, byte in enumerate(whole) if not chr(byte).isspace()]
+    for place in places[::41]:
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        refusal(folder)
+
+
+def test_a_number_that_was_changed_is_found(folder: Path) -> None:
+    path = folder / "manifest.json"
+    text = path.read_text(encoding="utf-8")
+    assert '"eye_distance": 0.38' in text
+    path.write_text(text.replace('"eye_distance": 0.38', '"eye_distance": 0.39'), encoding="utf-8")
+    assert "manifest.json does not have the digest that it names" in refusal(folder, DigestMismatch)
+
+
+def test_a_manifest_written_otherwise_with_the_same_values_is_the_same(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True), encoding="utf-8")
+    open_bundle(folder)
+
+
+def test_a_manifest_without_its_digest_is_refused_but_for_those_of_before(folder: Path) -> None:
+    path = folder / "manifest.json"
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    del tree["digest"]
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    refusal(folder, DigestMismatch)
+    tree["schema"] = 1
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    open_bundle(folder)

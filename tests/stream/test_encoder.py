@@ -24,6 +24,7 @@ from psm_stream.bundle import EncoderBundle, Parity, general_bundle, open_bundle
 from psm_stream.devices import Device, Running, Use
 from psm_stream.encoder import Encoder, open_encoder
 from psm_stream.errors import BundleError, DigestMismatch, ShapeMismatch
+from psm_stream.testing import edit_manifest
 
 Change = Callable[[onnx.ModelProto], object]
 
@@ -56,10 +57,9 @@ def bundle_of(folder: Path, change: Change = lambda _: None, factor: float = 1.0
     write_bundle(folder, model, about, exact)
     change(model)
     content = model.SerializeToString()
-    old, new = (hashlib.sha256(c).hexdigest() for c in ((folder / "encoder.onnx").read_bytes(), content))
     (folder / "encoder.onnx").write_bytes(content)
-    manifest = (folder / "manifest.json").read_text(encoding="utf-8")
-    (folder / "manifest.json").write_text(manifest.replace(old, new), encoding="utf-8")
+    digest = hashlib.sha256(content).hexdigest()
+    edit_manifest(folder, lambda tree: tree["files"].update({"encoder.onnx": digest}))
     return open_bundle(folder)
 
 

@@ -381,7 +381,9 @@ def test_twenty_swaps_leak_neither_threads_nor_files(models: list[Path], psm_hom
         assert len(list((work / "models").iterdir())) == 3
         assert not list(work.glob("0*"))
     run.check_models(GENERAL_ID, *(id_of(models[number % 2]) for number in range(20)))
-    assert len(set(counts[1:])) == 1
+    # a file that somebody else just has open may count, once; what a swap leaves behind counts in all that follow
+    least = [tuple(min(column) for column in zip(*part, strict=True)) for part in (counts[1:10], counts[10:])]
+    assert least[0] == least[1]
     assert all(entry["accepted"] for entry in run.live.final["adaptations"])
     assert no_process_and_no_folder(psm_home)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import onnx
@@ -24,6 +24,8 @@ from psm_stream.errors import BundleError
 
 MIRRORED = 4
 """Mirrored crops beside the twelve as they are; sixteen in all."""
+_LARGEST = 256 << 20
+"""Bytes that the file may claim to hold; sixteen crops of 1024 px are a fifth of it."""
 _SAMPLES = 16
 """Values of each layer and crop, evenly spaced over the tensor."""
 
@@ -84,9 +86,13 @@ def read_check(bundle: EncoderBundle) -> Check:
             f"encoder bundle {bundle.folder} has no {CHECK} to be checked by; give --against MODEL, what it was made of"
         )
     try:
-        with np.load(io.BytesIO(bundle.read(CHECK)), allow_pickle=False) as stored:
+        content = bundle.read(CHECK)
+        with ZipFile(io.BytesIO(content)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+                raise ValueError(f"it claims more than {_LARGEST >> 20} MB")
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("crops", "embeddings", "layers", "samples")}
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile, MemoryError) as error:
         message = " ".join(str(error).split())[:200]
         raise BundleError(f"encoder bundle {bundle.folder}: {CHECK} cannot be read: {message}") from None
     check = Check(arrays["crops"], arrays["embeddings"], tuple(map(str, arrays["layers"])), arrays["samples"])

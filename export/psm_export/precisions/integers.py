@@ -15,7 +15,7 @@ ranges but not the rounding nor the search, and its files name its version.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,35 +75,57 @@ class _Trial:
         return float(1 - ((given * self.wanted).sum(axis=1) / np.maximum(lengths, 1e-30)).mean())
 
 
+MORE: tuple[Recipe, ...] = (
+    Recipe(),
+    Recipe(enough=0.0, budget=0.4, least=0.01),
+    Recipe(enough=0.0, budget=0.7, least=0.0),
+)
+"""What is tried in turn, until something passes the gate: the first is what has been fast and near enough."""
+
+
 def to_int8(model: onnx.ModelProto, calibration: Crops, tell: Tell, recipe: Recipe | None = None) -> Converted:
     """Write a float32 graph again in integers, with those layers in float that cost most.
 
     calibration: [N, S, S, 3] RGB, of faces like those to come; 100 and more of several people. A graph without a layer
     that can run in integers comes back as it is.
     """
-    recipe = recipe or Recipe()
-    layers = layers_of(model)
-    names = [layer.name for layer in layers]
+    return next(attempts(model, calibration, tell, (recipe or Recipe(),)))
+
+
+def attempts(
+    model: onnx.ModelProto, calibration: Crops, tell: Tell, recipes: Sequence[Recipe] = MORE
+) -> Iterator[Converted]:
+    """As `to_int8`, by one recipe after the other; those that come to the same are given once.
+
+    Ranges, rounding and what each layer costs are found out once, as the first recipe says.
+    """
+    recipe, layers = recipes[0], layers_of(model)
     if not layers:
-        return Converted(model)
+        yield Converted(model)
+        return
+    names = [layer.name for layer in layers]
     steps = len(layers) + len(recipe.shares) + 1
-    tell(0, steps, "ranges and inputs of layers")
+    tell(0, steps, "int8: ranges, and weights rounded by what layers read")
     ranges, integers = _calibrate(model, layers, calibration)
     places = np.linspace(0, len(calibration) - 1, min(len(calibration), recipe.looked_at)).astype(int)
     crops = calibration[places]
     trial = _Trial(model, ranges, integers, crops, observe.embed(model, crops).astype(np.float64))
     errors = []
     for done, share in enumerate(recipe.shares, 1):
-        tell(done, steps, f"integers for {share:.0%} of each range")
+        tell(done, steps, "int8: how much of each range to cover")
         errors.append(trial.error((), share))
     share = recipe.shares[int(np.argmin(errors))]
-    alone = []
+    alone = {}
     for done, name in enumerate(names, len(recipe.shares) + 1):
-        tell(done, steps, f"what {name} costs in integers")
-        alone.append(trial.error([other for other in names if other != name], share))
-    kept = _kept(trial, dict(zip(names, alone, strict=True)), costs(model), share, recipe)
-    tell(steps, steps, f"{len(kept)} of {len(names)} layers stay in float")
-    return Converted(trial.graph(kept, share), kept)
+        tell(done, steps, f"int8: what each of {len(names)} layers costs")
+        alone[name] = trial.error([other for other in names if other != name], share)
+    given: set[tuple[str, ...]] = set()
+    for recipe in recipes:
+        kept = _kept(trial, alone, costs(model), share, recipe)
+        if kept not in given:
+            given.add(kept)
+            tell(steps, steps, f"int8: {len(kept)} of {len(names)} layers stay in float")
+            yield Converted(trial.graph(kept, share), kept)
 
 
 def costs(model: onnx.ModelProto) -> dict[str, int]:

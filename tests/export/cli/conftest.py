@@ -1,5 +1,6 @@
 """A whole bundle of drawn weights, made without looking for faces."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from psm_export.model import Model
 from psm_export.parity.check import make_check, to_bytes
 from psm_export.parity.gate import hold, yardstick
 from psm_export.sources.drawn import drawn
+from psm_stream.testing import edit_manifest
 
 
 @pytest.fixture(scope="session")
@@ -39,12 +41,10 @@ def bundle(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def replace(bundle: Path) -> Callable[[str, bytes], None]:
     """Put another file in a bundle's, and its digest into the manifest: what no digest can find."""
-    import hashlib
 
     def put(name: str, content: bytes) -> None:
-        manifest = bundle / "manifest.json"
-        old, new = (hashlib.sha256(part).hexdigest() for part in ((bundle / name).read_bytes(), content))
         (bundle / name).write_bytes(content)
-        manifest.write_text(manifest.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+        digest = hashlib.sha256(content).hexdigest()
+        edit_manifest(bundle, lambda tree: tree["files"].update({name: digest}))
 
     return put

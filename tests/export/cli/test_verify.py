@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from psm_export.cli.verify import job
 from psm_export.sources.drawn import write_published
 from psm_stream.errors import BundleError, ConfigError, DigestMismatch, ParityFailed
+from psm_stream.testing import edit_manifest
 
 Replace = Callable[[str, bytes], None]
 
@@ -126,9 +127,7 @@ def test_a_check_that_is_none_is_one_line(
 
 
 def test_a_bundle_of_before_says_what_it_lacks(bundle: Path) -> None:
-    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-    del manifest["files"]["check.npz"]
-    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    edit_manifest(bundle, lambda tree: tree["files"].pop("check.npz"))
     with pytest.raises(BundleError, match=r"no check\.npz to be checked by; give --against MODEL"):
         job([str(bundle), "--device", "cpu"])
 

@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from psm_export.graph import Graph
 from psm_export.precisions import CONVERTERS
-from psm_export.precisions.integers import Recipe, costs, multiplications, to_int8
+from psm_export.precisions.integers import Recipe, attempts, costs, multiplications, to_int8
 from psm_export.precisions.observe import embed
 
 
@@ -92,7 +92,7 @@ def test_float_layers_stay_within_the_budget(model: onnx.ModelProto, crops: np.n
 def test_the_same_crops_give_the_same_bytes_and_progress_is_told(model: onnx.ModelProto, crops: np.ndarray) -> None:
     told: list[tuple[int, int, str]] = []
     made = [
-        CONVERTERS["int8"](model, crops[:20], lambda *step: told.append(step)).graph.SerializeToString(
+        next(CONVERTERS["int8"](model, crops[:20], lambda *step: told.append(step))).graph.SerializeToString(
             deterministic=True
         )
         for _ in range(2)
@@ -108,3 +108,10 @@ def test_a_graph_without_layers_comes_back() -> None:
     graph.node("embedding", "ReduceMean", [x, graph.integers("axes", [1, 2])], {"keepdims": 0})
     model = graph.model("plain", 8, "embedding", 3)
     assert to_int8(model, np.zeros((4, 8, 8, 3), np.uint8), unheard).graph == model
+
+
+def test_each_attempt_keeps_more_in_float_and_none_is_given_twice(model: onnx.ModelProto, crops: np.ndarray) -> None:
+    recipes = [Recipe(enough=1.0), Recipe(enough=1.0, budget=0.3), Recipe(enough=-1.0, budget=1.0, least=0.0)]
+    made = list(attempts(model, crops[:20], unheard, recipes))
+    assert [len(one.float_nodes) for one in made] == [0, len(layers_of(model))]
+    assert far(model, made[1].graph, crops[:20]) < far(model, made[0].graph, crops[:20])

@@ -12,6 +12,7 @@ from psm_stream.adaptation.words import intention
 from psm_stream.bundle import EncoderBundle, general_bundle, open_bundle
 from psm_stream.config import Settings, load
 from psm_stream.errors import ConfigError
+from psm_stream.testing import edit_manifest
 
 GENERAL = open_bundle(general_bundle())
 
@@ -23,9 +24,8 @@ def settings(**given: str) -> Settings:
 @pytest.fixture
 def foreign(tmp_path: Path) -> EncoderBundle:
     """A model whose weights nobody has."""
-    folder = shutil.copytree(general_bundle(), tmp_path / "foreign")
-    manifest = (folder / "manifest.json").read_text()
-    (folder / "manifest.json").write_text(manifest.replace(GENERAL.manifest.model_id, "0" * 12))
+    folder = Path(shutil.copytree(general_bundle(), tmp_path / "foreign"))
+    edit_manifest(folder, lambda tree: tree.update(model_id="0" * 12))
     return open_bundle(folder)
 
 
