@@ -113,5 +113,5 @@ def test_a_graph_without_layers_comes_back() -> None:
 def test_each_attempt_keeps_more_in_float_and_none_is_given_twice(model: onnx.ModelProto, crops: np.ndarray) -> None:
     recipes = [Recipe(enough=1.0), Recipe(enough=1.0, budget=0.3), Recipe(enough=-1.0, budget=1.0, least=0.0)]
     made = list(attempts(model, crops[:20], unheard, recipes))
-    assert [len(one.float_nodes) for one in made] == [0, len(layers_of(model))]
+    assert [len(one.float_nodes) for one in made] == [0, len(costs(model))]
     assert far(model, made[1].graph, crops[:20]) < far(model, made[0].graph, crops[:20])
