@@ -108,7 +108,9 @@ def _by_person(of: Sequence[str], people: list[str]) -> tuple[NDArray[np.int64],
     for group, most in ((calibrating, CALIBRATING), (measured, MEASURED)):
         of_each = [_spread(np.flatnonzero(names == person), -(-most // len(group))) for person in group]
         sides.append(np.concatenate(of_each))
-    words = f"{len(measured)} people, none of whom is among the {len(calibrating)} that calibrated"
+    who = "one person, who" if len(measured) == 1 else f"{len(measured)} people, none of whom"
+    is_not = "is not" if len(measured) == 1 else "is"
+    words = f"{who} {is_not} among the {len(calibrating)} that calibrated"
     return sides[0], sides[1], words
 
 

@@ -136,6 +136,7 @@ def write_bundle(
 def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files that are not there yet; all of them or none."""
     written: list[Path] = []
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
@@ -146,6 +147,9 @@ def _write_new(folder: Path, files: Mapping[str, bytes]) -> None:
         for path in written:
             with suppress(OSError):
                 path.unlink()
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
         if isinstance(error, FileExistsError):
             raise BundleError(f"{error.filename} exists; a bundle is never overwritten, give another folder") from None
         raise BundleError(f"cannot write the bundle {folder}: {error.strerror or error}") from None

@@ -73,7 +73,7 @@ def test_of_several_people_none_is_measured_who_calibrated(tmp_path: Path) -> No
     assert set(np.unique(taken.calibration)) == {0, 2, 3}
     assert (taken.calibration == 3).all(axis=(1, 2, 3)).sum() == 86, "a third of 256 for each, as far as they go"
     assert len(taken.measured) == 512
-    assert "1 people, none of whom is among the 3 that calibrated" in taken.described
+    assert "one person, who is not among the 3 that calibrated" in taken.described
     (tmp_path / "store.json").write_text(json.dumps({"recordings": recordings[:2]}))
     with pytest.raises(ConfigError, match=r"speaks of 720 crops, crops\.npy holds 1050"):
         sample(tmp_path, 64, OURS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +30,11 @@ def chosen(option: str, value: str, known: Sequence[Choice]) -> Choice:
     raise ConfigError(f"{option} {value!r}: unknown{nearest(value, known)}")
 
 
-def whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Read "1,8,32". Raises ConfigError: it is not a list of whole numbers from 1 on."""
+def whole_numbers(option: str, text: str, most: int = 4096) -> tuple[int, ...]:
+    """Read "1,8,32". Raises ConfigError: it is not a list of whole numbers from 1 to `most`."""
     words = text.split(",")
-    if not all(word.isascii() and word.isdigit() and 0 < int(word) <= 4096 for word in words):
-        raise ConfigError(f"{option} {text!r}: expected whole numbers from 1 to 4096, such as 1,8,32")
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) <= most for word in words):
+        raise ConfigError(f"{option} {text!r}: expected whole numbers from 1 to {most}, such as 1,8,32")
     return tuple(dict.fromkeys(map(int, words)))
 
 
@@ -58,9 +59,9 @@ def open_given(paths: Sequence[str], options: Namespace) -> Model:
     model = open_model([Path(path) for path in paths], None if options.manifest is None else Path(options.manifest))
     about = model.about
     if options.licence is not None:
-        about = replace(about, licence=_text("--licence", options.licence))
+        about = replace(about, licence=printable_text("--licence", options.licence))
     if options.trained_on:
-        about = replace(about, training_data=tuple(_text("--trained-on", text) for text in options.trained_on))
+        about = replace(about, training_data=tuple(printable_text("--trained-on", text) for text in options.trained_on))
     return replace(model, about=about, alignment=_alignment(model, options))
 
 
@@ -88,7 +89,19 @@ def _share(key: str, text: str) -> float:
     return share
 
 
-def _text(option: str, text: str) -> str:
+def check_place(out: Path) -> None:
+    """Raise ConfigError where a folder cannot be made, before any work is done for it."""
+    above = out.absolute()
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir():
+        raise ConfigError(f"--out {out}: {above} is a file; give a new folder elsewhere")
+    if not os.access(above, os.W_OK):
+        raise ConfigError(f"--out {out}: {above} cannot be written; give a new folder elsewhere")
+
+
+def printable_text(option: str, text: str) -> str:
+    """Return a text that a terminal may be shown. Raises ConfigError: it is empty or holds what is no letter."""
     if not text or not text.isprintable():
         raise ConfigError(f"{option} is empty or not one printable line; say it in words")
     return text

@@ -31,7 +31,7 @@ def job(arguments: Sequence[str]) -> int:
     """Time, and print a table or JSON. Returns the exit code. Raises PsmError: a bundle cannot run."""
     options = _parser().parse(arguments)
     device = chosen("--device", options.device, DEVICES)
-    batches, threads = whole_numbers("--batches", options.batches), whole_numbers("--threads", options.threads)
+    batches, threads = whole_numbers("--batches", options.batches), whole_numbers("--threads", options.threads, 64)
     (rounds,) = _one("--rounds", options.rounds)
     from psm_export.bench import Plan, bench
     from psm_export.cli.progress import Show

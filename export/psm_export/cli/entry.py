@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from psm_stream.cli.common import ending_at_once, leave, run
+from psm_stream.cli.common import ending_at_once, leave, nearest, run
 from psm_stream.errors import ConfigError
 
 Subcommand: TypeAlias = Callable[[Sequence[str]], int]
@@ -23,7 +24,16 @@ def main() -> NoReturn:
     with ending_at_once():
         if arguments and arguments[0] in COMMANDS:
             leave(run(subcommand(arguments[0]), arguments[1:]))
-        leave(run(subcommand("make"), arguments))
+        leave(run(_make, arguments))
+
+
+def _make(arguments: Sequence[str]) -> int:
+    """Make a bundle. Raises ConfigError: the first word is neither a model nor an option, but nearly a command."""
+    word = arguments[0] if arguments else ""
+    near = nearest(word, COMMANDS) if word.isalpha() and not Path(word).exists() else ""
+    if "did you mean" in near:
+        raise ConfigError(f"there is no model {word!r}{near} psm-export --help says more")
+    return subcommand("make")(arguments)
 
 
 def subcommand(name: str) -> Subcommand:

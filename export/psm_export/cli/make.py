@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from psm_export.cli.arguments import add_model_options, chosen, open_given, sample_of
+from psm_export.cli.arguments import (
+    add_model_options,
+    check_place,
+    chosen,
+    open_given,
+    printable_text,
+    sample_of,
+)
 from psm_stream.cli.common import Parser, put
 from psm_stream.errors import ConfigError
 
@@ -37,6 +44,9 @@ def job(arguments: Sequence[str] | None) -> int:
     out = Path(options.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out} exists; a bundle is never written over anything, give a new folder")
+    check_place(out)
+    if options.name is not None:
+        printable_text("--name", options.name)
     if target == "tensorrt":
         from psm_export.engine import check_builder
 

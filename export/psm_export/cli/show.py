@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from psm_stream.bundle import Manifest, open_bundle
+from psm_stream.bundle import ENCODER, Manifest, open_bundle
 from psm_stream.cli.common import Parser, put
+from psm_stream.onnx_file import check_self_contained
+from psm_stream.redact import printable
 
 
 def job(arguments: Sequence[str]) -> int:
     """Print what the manifest says, digests checked. Returns the exit code. Raises BundleError: it is damaged."""
-    parser = Parser("psm-export show", "Say what a bundle is; checks the digest of every file.")
+    parser = Parser(
+        "psm-export show",
+        "Say what a bundle is; checks the digest of every file, and that the graph needs nothing else.",
+    )
     parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder")
     parser.add_argument("--json", action="store_true", help="print the manifest as it is")
     options = parser.parse(arguments)
     bundle = open_bundle(Path(options.bundle))
+    check_self_contained(bundle.read(ENCODER))
     manifest = bundle.manifest
     put(manifest.model_dump_json(by_alias=True, indent=2) if options.json else _text(bundle.folder, manifest))
     return 0
@@ -41,4 +47,4 @@ def _text(folder: Path, manifest: Manifest) -> str:
         "in float": ", ".join(parity.float_nodes) or ("none" if manifest.precision == "int8" else "all"),
         "files": ", ".join(f"{name} {digest[:12]}" for name, digest in manifest.files.items()) + " (checked)",
     }
-    return "\n".join(f"{key:<11}{value}" for key, value in rows.items())
+    return "\n".join(f"{key:<11}{printable(value)}" for key, value in rows.items())

@@ -19,6 +19,7 @@ _AS_NEAR = 1.1
 """A neighbour is kept when it lies, by the reference, no farther than this times the last of the nearest: frames of a
 film are near copies, and which of two copies is nearer means nothing."""
 _FLOAT_TOLERANCE = 1e-4
+_LEAST_SPREAD = 1e-3
 
 Vectors = NDArray[np.float32] | NDArray[np.float64]
 
@@ -55,9 +56,14 @@ def cosines(reference: Vectors, given: Vectors) -> NDArray[np.float64]:
 
 
 def spread(reference: Vectors) -> float:
-    """How much embeddings differ from face to face: root mean square of a value's distance to its mean, over crops."""
-    centred = reference.astype(np.float64) - reference.mean(axis=0, dtype=np.float64)
-    return float(np.sqrt((centred**2).mean()))
+    """How much embeddings differ from face to face: root mean square of a value's distance to its mean, over crops.
+
+    At least a thousandth of the values' own root mean square: an encoder that gives all faces nearly the same (one with
+    weights as they were drawn) is held to what float32 can tell apart.
+    """
+    values = reference.astype(np.float64)
+    centred = values - values.mean(axis=0)
+    return float(max(np.sqrt((centred**2).mean()), _LEAST_SPREAD * np.sqrt((values**2).mean())))
 
 
 def neighbours_kept(reference: Vectors, given: Vectors) -> float | None:

@@ -19,7 +19,8 @@ from psm_export.parity.figures import Vectors, clusters_kept, cosines, measure_p
 from psm_export.parity.tracing import Layers, layer_values
 from psm_stream.bundle import Parity, Precision
 from psm_stream.devices import CPU, Device, open_session
-from psm_stream.errors import ParityFailed
+from psm_stream.errors import BundleError, ParityFailed
+from psm_stream.redact import printable
 
 AT_ONCE = 8
 """Crops in one call."""
@@ -54,11 +55,32 @@ LIMITS: Mapping[Precision, Limits] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure and its limit. value: None where there were too few crops. is_most: it may be so much at most."""
+
+    name: str
+    value: float | None
+    limit: float
+    is_most: bool
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the limit is broken."""
+        return self.value is not None and (self.value > self.limit if self.is_most else self.value < self.limit)
+
+    @property
+    def bound(self) -> str:
+        """The limit, in words."""
+        return f"at most {self.limit:g} spreads" if self.is_most else f"at least {self.limit:g}"
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """What was measured. failures: limits that were broken, in words; none: it passed."""
 
     parity: Parity
     failures: tuple[str, ...]
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,37 +119,40 @@ def judge(reference: Vectors, given: Vectors, precision: Precision, words: tuple
         return Held(Parity(reference=against, crops=0, max_abs=0, mean_abs=0, cosine=0, tolerance=0), (failure,))
     parity = measure_parity(reference, given, against, of)
     parity = parity.model_copy(update={"clusters_kept": clusters_kept(reference, given), "provider": provider})
-    return Held(parity, broken_limits(reference, given, parity, precision))
+    figures = figures_of(reference, given, parity, precision)
+    return Held(parity, broken_limits(reference, given, figures), figures)
 
 
-def broken_limits(reference: Vectors, given: Vectors, parity: Parity, precision: Precision) -> tuple[str, ...]:
-    """Say which limits the figures break, worst input first; nothing when all hold."""
+def figures_of(reference: Vectors, given: Vectors, parity: Parity, precision: Precision) -> tuple[Figure, ...]:
+    """Bring what was measured together with the limits of a precision."""
     limits, unit = LIMITS[precision], spread(reference) or 1.0
-    difference = np.abs(reference - given)
-    cosine = cosines(reference, given)
-    checks = [
-        ("largest difference", float(difference.max()) / unit, limits.largest, " spreads"),
-        ("mean difference", float(difference.mean()) / unit, limits.mean, " spreads"),
-        ("smallest cosine", float(cosine.min()), limits.cosine, ""),
-        ("mean cosine", float(cosine.mean()), limits.cosine_mean, ""),
-        ("neighbours kept", parity.neighbours_kept, limits.neighbours, ""),
-        ("clusters kept", parity.clusters_kept, limits.clusters, ""),
-    ]
-    failures = [
-        f"{name} {value:.6g}{suffix} ({'at most' if suffix else 'at least'} {limit:g})"
-        for name, value, limit, suffix in checks
-        if value is not None and (value > limit if suffix else value < limit)
-    ]
-    if not failures:
+    difference, cosine = np.abs(reference - given), cosines(reference, given)
+    return (
+        Figure("largest difference", float(difference.max()) / unit, limits.largest, True),
+        Figure("mean difference", float(difference.mean()) / unit, limits.mean, True),
+        Figure("smallest cosine", float(cosine.min()), limits.cosine, False),
+        Figure("mean cosine", float(cosine.mean()), limits.cosine_mean, False),
+        Figure("neighbours kept", parity.neighbours_kept, limits.neighbours, False),
+        Figure("clusters kept", parity.clusters_kept, limits.clusters, False),
+    )
+
+
+def broken_limits(reference: Vectors, given: Vectors, figures: Sequence[Figure]) -> tuple[str, ...]:
+    """Say which limits the figures break, and the worst input; nothing when all hold."""
+    broken = [f"{one.name} {one.value:.6g} ({one.bound})" for one in figures if one.breaks]
+    if not broken:
         return ()
-    worst = int(difference.max(axis=1).argmax())
-    return (*failures, f"worst input: crop {worst} of {len(reference)}, cosine {cosine[worst]:.5f}")
+    worst = int(np.abs(reference - given).max(axis=1).argmax())
+    cosine = float(cosines(reference, given)[worst])
+    return (*broken, f"worst input: crop {worst} of {len(reference)}, cosine {cosine:.5f}")
 
 
 def refuse(name: str, precision: str, held: Held, blamed: str) -> ParityFailed:
     """Return the error that says why an export is not handed over. blamed: the worst node, in words, or ""."""
     reasons = "; ".join(filter(None, (*held.failures, blamed)))
     message = f"{name}, {precision}: it does not compute what its weights do, nothing was written: {reasons}"
+    if precision != "fp32":
+        message += "; --precision auto takes the fastest that passes, and --crops faces that differ more may show less"
     return ParityFailed(message, reasons)
 
 
@@ -144,7 +169,7 @@ def blame(model: Model, graph: onnx.ModelProto, crops: Crops, *, is_rescaled: bo
 def layers_off(model: Model, graph: onnx.ModelProto, crops: Crops) -> tuple[str, ...]:
     """Say which layer of a float32 graph departs from the reference; nothing when none does."""
     wanted, found = _both(model, graph, crops)
-    if all(_error(value, found[name], False) <= LAYER_LIMIT for name, value in wanted.items()):
+    if all(departure(value, found[name], False) <= LAYER_LIMIT for name, value in wanted.items()):
         return ()
     return (worst_layer(wanted, found, is_rescaled=False),)
 
@@ -153,15 +178,17 @@ def worst_layer(wanted: Layers, found: Layers, *, is_rescaled: bool) -> str:
     """Name the layer whose error grows most over the layer before it. wanted: first layer first; found: by name."""
     if not wanted:
         return ""
-    errors = [_error(value, found[name], is_rescaled) for name, value in wanted.items()]
+    errors = [departure(value, found[name], is_rescaled) for name, value in wanted.items()]
     growth = np.diff(errors, prepend=0.0)
     at = int(growth.argmax())
-    name = list(wanted)[at]
+    name = printable(list(wanted)[at])
+    if errors[at] < LAYER_LIMIT:
+        return "no layer departs by itself: what its rounding leaves adds up"
     if at == 0:
-        return (
-            f"worst node: {name}, the first that can be compared, is off by {errors[0]:.2%} already (its weights, or "
-            "the colour order, range or normalisation of the pixels before it)"
+        why = (
+            "" if is_rescaled else " (its weights, or the colour order, range or normalisation of the pixels before it)"
         )
+        return f"worst node: {name}, the first that can be compared, is off by {errors[0]:.2%} already{why}"
     return f"worst node: {name}, off by {errors[at]:.2%}, the one before it by {errors[at - 1]:.2%}"
 
 
@@ -195,8 +222,6 @@ def check_batches(graph: bytes, crops: Crops) -> Sequence[str]:
 
 
 def _run(session: Any, crops: Crops) -> NDArray[np.float32]:
-    from psm_stream.errors import BundleError
-
     try:
         given: NDArray[np.float32] = session.run(["embedding"], {"crops": crops})[0]
     except Exception as error:  # ONNX Runtime's exceptions share no base
@@ -205,8 +230,8 @@ def _run(session: Any, crops: Crops) -> NDArray[np.float32]:
     return given
 
 
-def _error(wanted: NDArray[np.float32], found: NDArray[np.float32], is_rescaled: bool) -> float:
-    """Root mean square of the difference, as a share of the wanted values' own."""
+def departure(wanted: NDArray[np.float32], found: NDArray[np.float32], is_rescaled: bool = False) -> float:
+    """Root mean square of the difference, as a share of the wanted values' own; inf where shapes differ."""
     if wanted.shape != found.shape or not np.isfinite(found).all():
         return np.inf
     one, other = wanted.astype(np.float64), found.astype(np.float64)

@@ -46,7 +46,7 @@ Array = NDArray[np.float32]
 _LAYERS = ("Conv", "Gemm", "MatMul")
 _AT_ONCE = 8
 _TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
-_FREE = "torch.onnx.export(..., dynamic_axes={'INPUT': {0: 'N'}, 'OUTPUT': {0: 'N'}})"
+_FREE = "torch.onnx.export(..., dynamic_shapes=({0: torch.export.Dim('N')},))"
 
 
 def read_onnx(path: Path, manifest: Path | None = None, alignment: Alignment | None = None) -> Model:

@@ -122,7 +122,10 @@ def run(job: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) 
 
 def _tell(error: Exception, line: str, arguments: Sequence[str]) -> None:
     """Say on stderr what went wrong: in one line, or as the traceback that --debug asks for."""
-    text = "".join(traceback.format_exception(error)) if "--debug" in arguments else f"error: {line}\n"
+    from psm_stream.redact import printable  # only an error needs it, and its package imports NumPy
+
+    # a file or a library may have put something into the message that a terminal would obey
+    text = "".join(traceback.format_exception(error)) if "--debug" in arguments else f"error: {printable(line)}\n"
     # what stands before the last @ of an address, in case it has blanks or quotes in it
     secrets = (argument.partition("://")[2].rpartition("@")[0] for argument in arguments)
     for secret in filter(None, secrets):

@@ -170,6 +170,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         (["--too", "onnx"], "did you mean --to?"),
         (["--eye-distance", "3"], "--eye-distance '3': expected a share of the crop's side"),
         (["--licence", "MIT\x1b[2J"], "--licence is empty or not one printable line"),
+        (["--name", "a\nb"], "--name is empty or not one printable line"),
     ],
 )
 def test_options_that_are_wrong(
@@ -219,3 +220,21 @@ def test_a_bundle_that_exists_already_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises((ConfigError, BundleError), match="bundle"):
         job([str(tmp_path), "--out", str(tmp_path / "new"), "--quiet"])
+
+
+def test_a_place_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"file is a file; give a new folder elsewhere"):
+        job(["checkpoint", "--out", str(tmp_path / "file" / "new" / "bundle")])
+
+
+def test_a_command_that_is_nearly_one_is_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from psm_export.cli.entry import main; main()", "verfy", "bundle"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: there is no model 'verfy'; did you mean verify?")

@@ -1,12 +1,15 @@
 """psm-export show: the manifest for people, digests checked."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from psm_export.cli.show import job
-from psm_stream.errors import DigestMismatch
+from psm_stream.errors import BundleError, DigestMismatch
+from psm_stream.testing import edit_manifest
 
 
 def test_licence_training_data_and_crop_are_shown(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +33,17 @@ def test_damage_is_found(bundle: Path) -> None:
     (bundle / "check.npz").write_bytes(b"another")
     with pytest.raises(DigestMismatch):
         job([str(bundle)])
+
+
+def test_a_graph_that_needs_more_than_itself_is_refused(bundle: Path, replace: Callable[[str, bytes], None]) -> None:
+    graph = onnx.ModelProto.FromString((bundle / "encoder.onnx").read_bytes())
+    graph.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
+    replace("encoder.onnx", graph.SerializeToString())
+    with pytest.raises(BundleError, match="weights in another file"):
+        job([str(bundle)])
+
+
+def test_nothing_that_a_terminal_obeys_is_printed(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_manifest(bundle, lambda tree: tree.update(made_from={"name\x1b[2J": "\x1b[31mred\n"}))
+    assert job([str(bundle)]) == 0
+    assert "\x1b" not in capsys.readouterr().out

@@ -89,7 +89,7 @@ def test_another_networks_model_is_not_what_it_was_made_of(bundle: Path, tmp_pat
     store = tmp_path / "store"
     store.mkdir()
     np.save(store / "crops.npy", np.zeros((8, 256, 256, 3), np.uint8))
-    with pytest.raises(BundleError, match=r"takes 64 px and gives 256 numbers, .* 256 px"):
+    with pytest.raises(BundleError, match=r"takes 64 px, gives 256 numbers.* takes 256 px"):
         job([str(bundle), "--device", "cpu", "--crops", str(store), "--against", str(tmp_path / "other.pth")])
 
 
@@ -135,3 +135,22 @@ def test_a_bundle_of_before_says_what_it_lacks(bundle: Path) -> None:
 def test_crops_need_something_to_be_held_against(bundle: Path) -> None:
     with pytest.raises(ConfigError, match="--crops needs --against MODEL"):
         job([str(bundle), "--crops", "store"])
+
+
+def test_weights_that_hardly_matter_are_found_by_their_id_and_by_their_layer(bundle: Path, replace: Replace) -> None:
+    """Attention's products hardly move the embedding; the limits alone would let this pass."""
+    replace("encoder.onnx", spoilt(bundle, "layer2_1.2.g.weight", 1.002))
+    with pytest.raises(ParityFailed) as caught:
+        job([str(bundle), "--device", "cpu"])
+    assert "its weights are those of model" in str(caught.value)
+    assert "worst node: layer2_1.2.g," in str(caught.value)
+
+
+def test_another_crop_than_the_models_is_found(bundle: Path, tmp_path: Path) -> None:
+    write_published(tmp_path / "right.pth", "facecycle-expression-encoder", 7)
+    edit_manifest(bundle, lambda tree: tree["alignment"].update(eye_distance=0.3))
+    store = tmp_path / "store"
+    store.mkdir()
+    np.save(store / "crops.npy", np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8))
+    with pytest.raises(BundleError, match=r"with eyes 0\.3 apart .* with eyes 0\.38 apart"):
+        job([str(bundle), "--device", "cpu", "--crops", str(store), "--against", str(tmp_path / "right.pth")])

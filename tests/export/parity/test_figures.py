@@ -29,6 +29,7 @@ def test_the_spread_is_the_deviation_from_face_to_face(rng: np.random.Generator)
     vectors = rng.normal(size=(50, 7)) * 3 + 100
     by_hand = np.mean([np.var(vectors[:, column]) for column in range(7)]) ** 0.5
     assert spread(vectors) == pytest.approx(by_hand)
+    assert spread(np.full((9, 4), -2.0)) == pytest.approx(2e-3)  # a thousandth, where all are the same
 
 
 def test_neighbours_kept_is_the_obvious_count(rng: np.random.Generator) -> None:

@@ -88,7 +88,7 @@ def test_a_file_that_mixes_pictures_is_refused(tmp_path: Path) -> None:
     ]
     last = model.graph.node.pop()
     model.graph.node.extend([*mixing, last])
-    with pytest.raises(BundleError, match=r"made to take any number it gives other numbers .* dynamic_axes"):
+    with pytest.raises(BundleError, match=r"made to take any number it gives other numbers .* dynamic_shapes"):
         read_onnx(write(tmp_path, model)).build()
 
 

@@ -117,3 +117,9 @@ def test_who_stopped_reading_does_not_change_the_exit_code(code: int) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == code
+
+
+def test_what_a_terminal_would_obey_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message may quote a file that somebody else made."""
+    assert fail_with(SourceError("it is called \x1b[2Jred\nand has two lines")) == 1
+    assert capsys.readouterr().err == "error: it is called \\x1b[2Jred\\nand has two lines\n"
