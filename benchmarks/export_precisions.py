@@ -3,9 +3,10 @@
     python benchmarks/export_precisions.py CALIBRATION MEASURED [--model MODEL] [--rounds N] [--bundle DIR]
 
 CALIBRATION and MEASURED are crop stores of different people (`psm-adapt crops`), up to 256 and 512 crops of which are
-taken, evenly over each. fp32, fp16 and int8, and ONNX Runtime's own `quantize_static` as a peer, are compared with the
-model's PyTorch reference, and take turns with it in being timed, one face on one thread. `--bundle` writes the int8
-form, once it has passed the gate: this is how the general bundle that ships is made.
+taken, evenly over each, and a few of the demo's face calibrate, too. fp32, fp16 and int8, and ONNX Runtime's own
+`quantize_static` as a peer, are compared with the model's PyTorch reference, and take turns with it in being timed, one
+face on one thread. `--bundle` writes the int8 form, once it has passed the gate: this is how the general bundle that
+ships is made.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from common import at_least, percentiles, report, say
 
 from psm_adapt.general.shipped import general_checkpoint
 from psm_export import taking
-from psm_export.crops import CALIBRATING, MEASURED
-from psm_export.making import convert, float_graph, make_bundle
+from psm_export.crops import CALIBRATING, MEASURED, sample
+from psm_export.making import float_graph, held, make_bundle
 from psm_export.model import Crops, Model
 from psm_export.parity.figures import cosines, measure_parity
 from psm_export.parity.gate import embed, yardstick
-from psm_export.precisions import CONVERTERS
+from psm_export.precisions import CONVERTERS, Converted
 from psm_export.quantise import layers_of
 from psm_export.sources import open_model
 from psm_export.timing import in_turns
@@ -46,6 +47,7 @@ def main() -> None:
         of_people(options.calibration, model, CALIBRATING),
         of_people(options.measured, model, MEASURED),
     )
+    calibration = np.concatenate([calibration, sample(None, model.pixels.size_px, model.alignment).calibration[::6]])
     say(f"{len(calibration)} crops calibrate, {len(measured)} are measured")
     graphs = made(model, calibration)
     reference = model.reference.encode(measured)
@@ -73,7 +75,8 @@ def main() -> None:
         to = yardstick(
             model, measured, f"{len(measured)} crops of {options.measured.name}, people nobody calibrated on"
         )
-        candidate = convert(to, float_graph(to), "int8", calibration, lambda _done, _of, words: say(words))
+        float_graph(to)
+        candidate = held(to, Converted(*graphs["int8"]), "int8")
         figures["bundle"] = make_bundle(options.bundle, model, candidate, options.name).model_id
     report("export_precisions", {"model": model.about.name, "rounds": options.rounds}, figures)
 

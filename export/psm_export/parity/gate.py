@@ -50,7 +50,7 @@ class Limits:
 LIMITS: Mapping[Precision, Limits] = {
     "fp32": Limits(largest=0.002, mean=0.0002, cosine=0.9999, cosine_mean=0.99999, neighbours=0.999, clusters=0.99),
     "fp16": Limits(largest=0.5, mean=0.05, cosine=0.999, cosine_mean=0.9999, neighbours=0.99, clusters=0.98),
-    "int8": Limits(largest=1.0, mean=0.08, cosine=0.99, cosine_mean=0.999, neighbours=0.95, clusters=0.95),
+    "int8": Limits(largest=1.5, mean=0.1, cosine=0.99, cosine_mean=0.998, neighbours=0.8, clusters=0.9),
 }
 
 
