@@ -111,7 +111,8 @@ def _about(path: Path, name: Name, licence: str | None) -> About:
         name=path.stem,
         architecture=name,
         licence=licence or "unknown",
-        training_data=made.training_data,
+        # the layout says whose network it is, not whose weights
+        training_data=tuple(f"if it is as published: {line}" for line in made.training_data),
         note=made.note,
         made_from={"kind": "torch file", "name": path.name, "sha256": digest(path), "layout": name},
     )

@@ -50,6 +50,7 @@ def test_each_layout_is_recognised(tmp_path: Path, name: Name, prefix: str) -> N
     assert model.about.architecture == name
     assert model.about.name == "weights"
     assert model.about.licence == "unknown"
+    assert all(line.startswith("if it is as published: ") for line in model.about.training_data)
     assert model.about.training_data
     assert model.about.made_from["layout"] == name
     assert model.dimension == 256
