@@ -179,7 +179,7 @@ def worst_layer(wanted: Layers, found: Layers, *, is_rescaled: bool) -> str:
     if not wanted:
         return ""
     errors = [departure(value, found[name], is_rescaled) for name, value in wanted.items()]
-    growth = np.diff(errors, prepend=0.0)
+    growth = np.diff(np.minimum(errors, 1e9), prepend=0.0)  # the first of several that are beyond all measure
     at = int(growth.argmax())
     name = printable(list(wanted)[at])
     if errors[at] < LAYER_LIMIT:
@@ -232,9 +232,13 @@ def _run(session: Any, crops: Crops) -> NDArray[np.float32]:
 
 def departure(wanted: NDArray[np.float32], found: NDArray[np.float32], is_rescaled: bool = False) -> float:
     """Root mean square of the difference, as a share of the wanted values' own; inf where shapes differ."""
-    if wanted.shape != found.shape or not np.isfinite(found).all():
+    if wanted.shape != found.shape:
         return np.inf
     one, other = wanted.astype(np.float64), found.astype(np.float64)
+    overflown = ~np.isfinite(one) & (one == other)  # where the reference overflows, the graph must, too
+    one, other = np.where(overflown, 0.0, one), np.where(overflown, 0.0, other)
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return np.inf
     if is_rescaled and one.ndim > 1:
         channels = tuple(axis for axis in range(one.ndim) if axis != 1)
         size = (other**2).sum(axis=channels, keepdims=True)

@@ -49,7 +49,7 @@ def clusters(person: str, faces: int = 6) -> None:
 def test_the_list(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert job([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    pattern = r"ada/002  b{12}  from ada/001  \d{4}-\d\d-\d\d \d\d:\d\d  486 faces  loss 0.5 -> 0.25  4.3 MB"
+    pattern = r"ada/002  b{12}  from ada/001  \d{4}-\d\d-\d\d \d\d:\d\d  486 faces  loss 0.5 -> 0.25  9.9 MB"
     assert re.fullmatch(pattern, re.sub(" {3,}", "  ", lines[1]))
     assert [line.split()[0] for line in lines] == ["ada/001", "ada/002", "ada/003", "bob/001"]
     assert "from general" in lines[0]
