@@ -86,8 +86,8 @@ def test_inputs_become_a_model_that_is_kept_under_the_person(done: Path) -> None
 
 def test_a_snapshot_and_an_own_model_are_started_from(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--person", "ann", str(done / "snapshot.npz"), "--from", "person:ann/001", "--no-keep", "--faces", "40"]
-    # one epoch of 40 faces need not do better than its parent; that it goes through is what is looked at
-    assert job([*given, "--out", "again", *QUICK, *LAX, "--gate.gain", "-1"]) == 0
+    # a small step, for a large one does not do better than its parent on every processor
+    assert job([*given, "--out", "again", *QUICK, *LAX, "--optimiser.lr", "3e-6", "--optimiser.min_lr", "1e-6"]) == 0
     out, err = capsys.readouterr()
     model_id = open_bundle(Path("again/bundle")).manifest.model_id
     assert out.startswith(f"model {model_id} in again/bundle: held-out loss ")
