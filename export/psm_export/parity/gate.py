@@ -35,7 +35,7 @@ depends on must be right, too. Kernels differ by 1e-6."""
 class Limits:
     """What a precision may cost.
 
-    largest, mean: difference of a value, largest and mean, in spreads (`parity.spread`: how much embeddings differ from
+    largest, mean: difference of a value, largest and mean, in spreads (`figures.spread`: how embeddings differ from
     face to face). cosine, cosine_mean: smallest and mean similarity. neighbours, clusters: shares kept.
     """
 
